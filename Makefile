@@ -1,0 +1,53 @@
+# The only entry point: `make run`, `make test`, `make check`. Needs python3 >= 3.11 and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL ?=
+AUDIO ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev run test check generate lock clean
+
+help:
+	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
+	@echo "make setup | test | check | generate | lock | clean"
+
+# Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
+# and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
+.venv/run.done: requirements/run.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python >= 3.11 is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/run.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.done: .venv/run.done requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
+	@touch $@
+
+setup: .venv/run.done
+
+dev: .venv/dev.done
+
+run: setup
+	@$(BIN)/whisper-jetstream up $(if $(MODEL),--model "$(MODEL)") $(if $(AUDIO),--audio "$(AUDIO)")
+
+test: dev
+	$(BIN)/pytest
+
+check: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Everything that is generated from schemas/; tests/contract fails when a file differs.
+generate: dev
+	$(BIN)/python -m schemas.export
+	$(BIN)/python -m gateway.openapi
+
+lock:
+	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv
+	sh requirements/lock.sh .venv/uv/bin/uv
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache data

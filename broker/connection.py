@@ -1,0 +1,103 @@
+"""The only place that connects to NATS, and the only one that turns its errors into ours."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import msgspec
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, KeyWrongLastSequenceError, NoStreamResponseError
+
+from broker.errors import AlreadySubmitted, Conflict, Unavailable
+
+log = logging.getLogger(__name__)
+
+WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+"""JetStream error codes of a failed compare-and-set (expected last sequence, also per subject)."""
+SUBJECT_IS_FULL = 10077
+"""JetStream error code: max_msgs_per_subject is reached and the stream discards new messages."""
+
+
+class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """How to reach NATS; environment variables of the same names in capitals."""
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_creds: str | None = None
+    """Path of a credentials file."""
+    nats_connect_timeout_secs: float = 60.0
+    """How long to try at start before giving up. Later losses of connection are retried for ever."""
+    nats_replicas: int = 1
+    """Replicas of every stream and bucket: 3 on a cluster."""
+    job_ack_wait_secs: float = 30.0
+    """A worker that is silent for so long has lost its job."""
+    job_retention_secs: float = 7 * 24 * 3600.0
+    """How long records and events are kept."""
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn nats errors into broker errors; JetStream API errors without a meaning of their own pass as Unavailable."""
+    try:
+        yield
+    except KeyWrongLastSequenceError as error:
+        raise Conflict(str(error)) from error
+    except APIError as error:
+        if error.err_code in WRONG_LAST_SEQUENCE:
+            raise Conflict(str(error)) from error
+        if error.err_code == SUBJECT_IS_FULL:
+            raise AlreadySubmitted(str(error)) from error
+        raise Unavailable(str(error)) from error
+    except (nats.errors.Error, NoStreamResponseError, OSError, TimeoutError) as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+@asynccontextmanager
+async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Client, JetStreamContext]]:
+    """A connection that reconnects for ever, drained at the end. Raises Unavailable if the first connect fails."""
+
+    async def on_error(error: Exception) -> None:
+        log.warning("nats: %s: %s", type(error).__name__, error)
+
+    closing = False
+
+    async def on_disconnected() -> None:
+        if not closing:
+            log.warning("nats: disconnected from %s", settings.nats_url)
+
+    async def on_reconnected() -> None:
+        log.info("nats: reconnected")
+
+    with mapped_errors():
+        async with asyncio.timeout(settings.nats_connect_timeout_secs):
+            client = await _first_connection(
+                settings,
+                name=name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.5,
+                ping_interval=20,
+                error_cb=on_error,
+                disconnected_cb=on_disconnected,
+                reconnected_cb=on_reconnected,
+            )
+    try:
+        yield client, client.jetstream(timeout=10)
+    finally:
+        closing = True
+        try:
+            await asyncio.wait_for(client.drain(), 5)
+        except (nats.errors.Error, TimeoutError):  # the server is gone: there is nobody to say goodbye to
+            await client.close()
+
+
+async def _first_connection(settings: BrokerSettings, **options: object) -> Client:
+    """nats-py gives up on the first refusal when it has never been connected; a server may just be starting."""
+    while True:
+        try:
+            return await nats.connect(settings.nats_url, user_credentials=settings.nats_creds, **options)
+        except (nats.errors.NoServersError, OSError) as error:
+            log.info("nats: no server at %s yet (%s)", settings.nats_url, error)
+            await asyncio.sleep(0.1)

@@ -1,0 +1,114 @@
+"""Job records in key-value, changed only by compare-and-set through schemas.job_lifecycle."""
+
+import logging
+from datetime import UTC, datetime
+
+import msgspec
+from nats.js import JetStreamContext
+from nats.js.errors import KeyNotFoundError, NotFoundError
+from nats.js.kv import KeyValue
+
+from broker.connection import mapped_errors
+from broker.errors import Conflict
+from broker.topology import KV_STREAM
+from schemas import subjects
+from schemas.errors import RequestError
+from schemas.job_lifecycle import TERMINAL, Change, advance
+from schemas.jobs import JobRecord, JobRequest, JobStatus, parse_request
+
+log = logging.getLogger(__name__)
+
+CAS_ATTEMPTS = 10
+"""Two writers meet now and then; ten lost races in a row mean that something else is wrong."""
+
+
+class JobRecords:
+    """Records of jobs. A job that no worker has touched has no record yet: it is read from its submission."""
+
+    def __init__(self, js: JetStreamContext, bucket: KeyValue) -> None:
+        self._js, self._bucket = js, bucket
+
+    @classmethod
+    async def open(cls, js: JetStreamContext) -> "JobRecords":
+        with mapped_errors():
+            return cls(js, await js.key_value(subjects.RECORDS_BUCKET))
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        """The job, or None where there is none. Raises Unavailable."""
+        record, _ = await self._read(job_id)
+        return record
+
+    async def change(self, job_id: str, change: Change) -> JobRecord:
+        """Apply a change and store it; the new record.
+
+        Raises IllegalChange where the job's status or epoch forbids it, KeyError for an unknown job, Conflict, Unavailable.
+        """
+        for _ in range(CAS_ATTEMPTS):
+            record, revision = await self._read(job_id)
+            if record is None:
+                raise KeyError(job_id)
+            changed = advance(record, change)
+            try:
+                with mapped_errors():
+                    await self._bucket.update(job_id, msgspec.json.encode(changed), last=revision)
+            except Conflict:
+                continue
+            return changed
+        raise Conflict(f"job {job_id} is changing too fast")
+
+    async def newest(self, limit: int) -> list[JobRecord]:
+        """The newest jobs first: those with a record, and the queued ones without."""
+        ids = await self._ids(KV_STREAM.format(subjects.RECORDS_BUCKET)) | await self._ids(
+            subjects.JOBS_STREAM
+        )
+        found = [await self.get(job_id) for job_id in ids]
+        return sorted((r for r in found if r), key=lambda r: r.created_at, reverse=True)[:limit]
+
+    async def unqueue(self, job_id: str) -> None:
+        """Take the submission of an ended job out of the work queue. Raises Unavailable."""
+        with mapped_errors():
+            await self._js.purge_stream(subjects.JOBS_STREAM, subject=subjects.submit(job_id))
+
+    async def queue_depth(self) -> int:
+        with mapped_errors():
+            info = await self._js.stream_info(subjects.JOBS_STREAM)
+        return int(info.state.messages)
+
+    async def _ids(self, stream: str) -> set[str]:
+        """Job ids are the last token of both a record's key and a submission's subject."""
+        with mapped_errors():
+            info = await self._js.stream_info(stream, subjects_filter=">")
+        return {subjects.last_token(subject) for subject in info.state.subjects or {}}
+
+    async def _read(self, job_id: str) -> tuple[JobRecord | None, int]:
+        with mapped_errors():
+            try:
+                entry = await self._bucket.get(job_id)
+                return msgspec.json.decode(entry.value or b"", type=JobRecord), entry.revision or 0
+            except KeyNotFoundError:
+                return await self._queued(job_id), 0
+
+    async def _queued(self, job_id: str) -> JobRecord | None:
+        """What the submission alone says of the job."""
+        try:
+            message = await self._js.get_msg(
+                subjects.JOBS_STREAM, subject=subjects.submit(job_id), direct=True
+            )
+        except NotFoundError:
+            return None
+        try:
+            request = parse_request(message.data or b"")
+        except RequestError as error:
+            log.warning("job %s has an unusable request: %s", job_id, error)
+            return None
+        return queued_record(job_id, request, message.time or datetime.now(UTC))
+
+
+def queued_record(job_id: str, request: JobRequest, stored_at: datetime) -> JobRecord:
+    """The record of a job that nobody has touched. `stored_at` is when the submission was stored."""
+    created_at = request.created_at or stored_at
+    return JobRecord(id=job_id, status=JobStatus.QUEUED, request=request, created_at=created_at)
+
+
+def has_ended(record: JobRecord) -> bool:
+    return record.status in TERMINAL

@@ -1,0 +1,139 @@
+"""Streams, consumers and buckets: declared here, created at start by whichever side comes first."""
+
+import asyncio
+import logging
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    KeyValueConfig,
+    ObjectStoreConfig,
+    RePublish,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import BadRequestError
+
+from broker.connection import BrokerSettings, mapped_errors
+from schemas import subjects
+
+log = logging.getLogger(__name__)
+
+NAME_IN_USE = 10058
+"""JetStream error code: the stream exists with another configuration."""
+DUPLICATE_WINDOW_SECS = 120.0
+WORKER_TTL_SECS = 10.0
+"""A worker's status expires so long after its last sign of life."""
+KV_STREAM, OBJECT_STREAM = "KV_{}", "OBJ_{}"
+
+
+def streams(settings: BrokerSettings) -> list[StreamConfig]:
+    return [
+        StreamConfig(
+            name=subjects.JOBS_STREAM,
+            description="Submitted jobs, each until it has ended",
+            subjects=[subjects.ALL_SUBMITS],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            num_replicas=settings.nats_replicas,
+            duplicate_window=DUPLICATE_WINDOW_SECS,
+            # A second submission of a job that is still here is refused, not stored in place of the first.
+            max_msgs_per_subject=1,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            allow_direct=True,
+            # The submission is the `queued` event: nats-server copies it, so the two can never disagree (adr/0002).
+            republish=RePublish(
+                src=subjects.ALL_SUBMITS,
+                dest=f"{subjects.EVENTS_PREFIX}.{{{{wildcard(1)}}}}.{subjects.QUEUED}",
+            ),
+        ),
+        StreamConfig(
+            name=subjects.EVENTS_STREAM,
+            description="What happened to jobs and models; a job's segment events are its transcript",
+            subjects=[subjects.ALL_EVENTS],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            num_replicas=settings.nats_replicas,
+            max_age=settings.job_retention_secs,
+            duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
+            allow_direct=True,
+        ),
+    ]
+
+
+def gpu_worker_consumer(settings: BrokerSettings) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=subjects.GPU_WORKER_CONSUMER,
+        description="Workers share this consumer; attempts are counted in the job record, not by the server",
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=settings.job_ack_wait_secs,
+        max_deliver=-1,
+        max_ack_pending=1000,
+        filter_subject=subjects.ALL_SUBMITS,
+    )
+
+
+async def ensure(js: JetStreamContext, settings: BrokerSettings) -> None:
+    """Create or update everything. Safe to run by any number of processes at once, in any order."""
+    with mapped_errors():
+        async with asyncio.TaskGroup() as tasks:
+            for config in streams(settings):
+                tasks.create_task(_ensure_stream(js, config))
+            tasks.create_task(
+                _ensure_bucket(js, subjects.RECORDS_BUCKET, settings, settings.job_retention_secs)
+            )
+            tasks.create_task(
+                _ensure_bucket(js, subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS, StorageType.MEMORY)
+            )
+            tasks.create_task(_ensure_objects(js, settings))
+        await js.add_consumer(subjects.JOBS_STREAM, gpu_worker_consumer(settings))
+
+
+async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    try:
+        await js.add_stream(config)
+    except BadRequestError as error:
+        if error.err_code != NAME_IN_USE:
+            raise
+        log.info("stream %s exists with other settings: updating it", config.name)
+        await js.update_stream(config)
+
+
+async def _ensure_bucket(
+    js: JetStreamContext,
+    bucket: str,
+    settings: BrokerSettings,
+    ttl: float,
+    storage: StorageType = StorageType.FILE,
+) -> None:
+    config = KeyValueConfig(
+        bucket=bucket, ttl=ttl, storage=storage, replicas=settings.nats_replicas, direct=True, history=1
+    )
+    try:
+        await js.create_key_value(config)
+    except BadRequestError as error:
+        if error.err_code != NAME_IN_USE:
+            raise
+        await _follow(js, KV_STREAM.format(bucket), max_age=ttl, num_replicas=settings.nats_replicas)
+
+
+async def _ensure_objects(js: JetStreamContext, settings: BrokerSettings) -> None:
+    config = ObjectStoreConfig(storage=StorageType.FILE, replicas=settings.nats_replicas)
+    try:
+        await js.create_object_store(subjects.AUDIO_BUCKET, config)
+    except BadRequestError as error:
+        if error.err_code != NAME_IN_USE:
+            raise
+        stream = OBJECT_STREAM.format(subjects.AUDIO_BUCKET)
+        await _follow(js, stream, num_replicas=settings.nats_replicas)
+
+
+async def _follow(js: JetStreamContext, stream: str, **changes: object) -> None:
+    """Bring an existing bucket's stream to the settings of today, leaving the rest as it is."""
+    log.info("bucket stream %s exists with other settings: updating it", stream)
+    info = await js.stream_info(stream)
+    await js.update_stream(info.config.evolve(**changes))

@@ -1,0 +1,101 @@
+"""The work queue of jobs: submit, pull, and what a worker says about what it pulled."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import Header
+from nats.js.client import JetStreamContext as _Js
+
+from broker.connection import BrokerSettings, mapped_errors
+from broker.errors import AlreadySubmitted
+from schemas import subjects
+from schemas.jobs import JobRequest
+
+log = logging.getLogger(__name__)
+
+PULL_TIMEOUT_SECS = 30.0
+"""How long one pull request waits on the server; the next follows at once."""
+BEATS_PER_ACK_WAIT = 3
+
+
+class Delivery:
+    """One job handed to this worker. Exactly one of ack, put_back and discard ends it."""
+
+    def __init__(self, message: Msg, ack_wait: float) -> None:
+        self._message, self._ack_wait = message, ack_wait
+        self.job_id = subjects.last_token(message.subject)
+        self.body = message.data
+        self.stored_at = message.metadata.timestamp or datetime.now(UTC)
+
+    async def ack(self) -> None:
+        """The job has ended. Waits for the server's answer, so that an ended job is not run again."""
+        with mapped_errors():
+            await self._message.ack_sync(timeout=10)
+
+    async def put_back(self, delay_secs: float = 0) -> None:
+        """Give the job to whoever pulls next."""
+        with mapped_errors():
+            await self._message.nak(delay=delay_secs or None)
+
+    async def discard(self) -> None:
+        """The message is no job at all: never deliver it again."""
+        with mapped_errors():
+            await self._message.term()
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Tell the server again and again that the job is being worked on."""
+        beating = asyncio.create_task(self._beat(), name=f"keep-alive {self.job_id}")
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._ack_wait / BEATS_PER_ACK_WAIT)
+            try:
+                await self._message.in_progress()
+            except (
+                nats.errors.Error
+            ) as error:  # the connection is being made again; the epoch guards the job meanwhile
+                log.warning("job %s: no sign of life could be sent: %s", self.job_id, error)
+
+
+class WorkQueue:
+    def __init__(self, js: JetStreamContext, settings: BrokerSettings) -> None:
+        self._js, self._settings = js, settings
+        self._pull: _Js.PullSubscription | None = None
+
+    async def submit(self, job_id: str, request: JobRequest) -> None:
+        """Publish the job: when this returns it is stored. Raises AlreadySubmitted, Unavailable."""
+        with mapped_errors():
+            ack = await self._js.publish(
+                subjects.submit(job_id),
+                msgspec.json.encode(request),
+                headers={str(Header.MSG_ID.value): job_id},
+            )
+        if ack.duplicate:
+            raise AlreadySubmitted(job_id)
+
+    async def pull(self) -> Delivery:
+        """Wait, without end, for a job. Raises Unavailable when the server is gone."""
+        with mapped_errors():
+            if self._pull is None:
+                self._pull = await self._js.pull_subscribe_bind(
+                    consumer=subjects.GPU_WORKER_CONSUMER, stream=subjects.JOBS_STREAM
+                )
+            while True:
+                try:
+                    [message] = await self._pull.fetch(1, timeout=PULL_TIMEOUT_SECS)
+                except nats.errors.TimeoutError:
+                    continue
+                return Delivery(message, self._settings.job_ack_wait_secs)

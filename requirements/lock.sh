@@ -1,0 +1,19 @@
+#!/bin/sh
+# Write both lock files with hashes and without any registry address. $1 is the uv command.
+# What only torch would need is left out: torch itself is overridden away in pyproject.toml.
+set -eu
+cd "$(dirname "$0")/.."
+without="torch filelock fsspec mpmath networkx setuptools sympy"
+compile() {
+    set -- "$@" --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+    for package in $without; do set -- "$@" --no-emit-package "$package"; done
+    "$UV" pip compile "$@"
+}
+UV=$1
+rm -f requirements/run.lock requirements/dev.lock
+compile pyproject.toml --group build -o requirements/run.lock
+compile pyproject.toml --group build --group dev -o requirements/dev.lock
+if grep -nE '://|--index|--find-links' requirements/run.lock requirements/dev.lock; then
+    echo "a lock file names a registry" >&2
+    exit 1
+fi

@@ -1,0 +1,81 @@
+"""The error vocabulary: stable codes, and what each means over HTTP. RFC 9457 problem details."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ErrorCode(StrEnum):
+    """Stable: clients may switch on these. A new one is added, none is renamed."""
+
+    # What a request can get wrong.
+    INVALID_REQUEST = "invalid_request"
+    INVALID_OPTION = "invalid_option"
+    MISSING_AUDIO = "missing_audio"
+    UPLOAD_INCOMPLETE = "upload_incomplete"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    JOB_FINISHED = "job_finished"
+    DUPLICATE_JOB = "duplicate_job"
+    BROKER_UNAVAILABLE = "broker_unavailable"
+    INTERNAL = "internal"
+    # Why a job failed.
+    AUDIO_MISSING = "audio_missing"
+    AUDIO_CORRUPT = "audio_corrupt"
+    AUDIO_EMPTY = "audio_empty"
+    AUDIO_UNDECODABLE = "audio_undecodable"
+    AUDIO_NO_STREAM = "audio_no_stream"
+    AUDIO_TRUNCATED = "audio_truncated"
+    AUDIO_TOO_LONG = "audio_too_long"
+    DECODE_TIMEOUT = "decode_timeout"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    ENGINE_CRASHED = "engine_crashed"
+    TRANSCRIPTION_FAILED = "transcription_failed"
+
+
+HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
+    ErrorCode.INVALID_REQUEST: (400, "The request cannot be understood"),
+    ErrorCode.INVALID_OPTION: (422, "An option has an unusable value"),
+    ErrorCode.MISSING_AUDIO: (422, "The request has no audio part"),
+    ErrorCode.UPLOAD_INCOMPLETE: (400, "The upload ended early"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "multipart/form-data is needed"),
+    ErrorCode.NOT_FOUND: (404, "There is nothing here"),
+    ErrorCode.METHOD_NOT_ALLOWED: (405, "The method is not allowed here"),
+    ErrorCode.JOB_FINISHED: (409, "The job has already ended"),
+    ErrorCode.DUPLICATE_JOB: (409, "A job with this id was submitted already"),
+    ErrorCode.BROKER_UNAVAILABLE: (503, "The message broker cannot be reached"),
+    ErrorCode.INTERNAL: (500, "Something went wrong here"),
+}
+"""Codes that an HTTP request can be answered with. The others are found in a job's `error` only."""
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem details, sent as application/problem+json."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: ErrorCode
+    field: str | None = None
+    """The offending field of the request, where there is one."""
+
+
+class JobError(msgspec.Struct, kw_only=True, frozen=True):
+    """Why a job failed: a stable code and a sentence that a person understands."""
+
+    code: ErrorCode
+    message: str
+
+
+class RequestError(Exception):
+    """Bad input, found at the edge. `code` must be one of HTTP_STATUS."""
+
+    def __init__(self, code: ErrorCode, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.code, self.detail, self.field = code, detail, field
+
+    def problem(self) -> Problem:
+        status, title = HTTP_STATUS[self.code]
+        return Problem(title=title, status=status, detail=self.detail, code=self.code, field=self.field)

@@ -1,0 +1,75 @@
+"""Every event of a job: the body of a message on `whisper.events.job.<job_id>.<type>`.
+
+`queued` is not here: nats-server makes it of the submission itself (a republish), so its body is the JobRequest.
+An event of a type unknown to this version decodes as None.
+"""
+
+import msgspec
+
+from schemas.jobs import VERSION, JobRecord, Segment, Timestamp
+
+
+class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type"):
+    """Base: `at` is when it happened."""
+
+    v: int = VERSION
+    job_id: str
+    at: Timestamp
+
+
+class Started(Event, kw_only=True, frozen=True, tag="started"):
+    """A worker has taken the job; comes again after a crash or a release."""
+
+    worker_id: str
+    attempt: int
+
+
+class Progress(Event, kw_only=True, frozen=True, tag="progress"):
+    percent: int
+
+
+class SegmentAdded(Event, kw_only=True, frozen=True, tag="segment"):
+    """One more piece of the transcript. Each index appears once, in order, without a gap."""
+
+    segment: Segment
+
+
+class Done(Event, kw_only=True, frozen=True, tag="done"):
+    """The job's record; its segments are the job's `segment` events."""
+
+    record: JobRecord
+
+
+class JobFailed(Event, kw_only=True, frozen=True, tag="failed"):
+    record: JobRecord
+
+
+class JobCancelled(Event, kw_only=True, frozen=True, tag="cancelled"):
+    record: JobRecord
+
+
+JobEvent = Started | Progress | SegmentAdded | Done | JobFailed | JobCancelled
+TerminalEvent = Done | JobFailed | JobCancelled
+
+TERMINAL_TYPES = frozenset({"done", "failed", "cancelled"})
+KNOWN_TYPES = frozenset({"started", "progress", "segment"}) | TERMINAL_TYPES
+
+_decoder = msgspec.json.Decoder(JobEvent)
+
+
+def event_type(event: JobEvent) -> str:
+    """The last token of its subject."""
+    return str(event.__struct_config__.tag)
+
+
+def decode(event_type: str, body: bytes) -> JobEvent | None:
+    """Decode an event; None for a type that this version does not know. Raises msgspec.DecodeError."""
+    return _decoder.decode(body) if event_type in KNOWN_TYPES else None
+
+
+def terminal_event(record: JobRecord, at: Timestamp) -> TerminalEvent:
+    """The event that tells of a record's end. Raises ValueError for a record that has not ended."""
+    for kind in (Done, JobFailed, JobCancelled):
+        if kind.__struct_config__.tag == record.status:
+            return kind(job_id=record.id, at=at, record=record)
+    raise ValueError(f"job {record.id} is {record.status}, which is no end")

@@ -1,0 +1,129 @@
+"""The job's state machine: what may happen to a job in which status, and what that makes of its record.
+
+Theory of operation
+1. A job exists from the moment its submission is stored in WHISPER_JOBS. A job without a record is `queued`.
+2. Everything that happens to it is a Change. `advance` is the only place where a status changes.
+3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final:
+   whoever stores a terminal record first wins, because records are stored by compare-and-set.
+4. Each claim by a worker raises `epoch`. A change that carries an older epoch is illegal: the worker that sent it
+   has lost the job to another one and must stop.
+5. Nothing here reads a clock: times come with the change.
+If you add a change, add its row here, its handling in `advance`, and see docs/architecture.md for the picture.
+"""
+
+import msgspec
+
+from schemas.errors import JobError
+from schemas.jobs import JobRecord, JobStatus, Timestamp
+
+
+class Change(msgspec.Struct, kw_only=True, frozen=True):
+    """Base of all changes; `at` is when it happens."""
+
+    at: Timestamp
+
+
+class Claimed(Change, kw_only=True, frozen=True):
+    """A worker takes the job (again)."""
+
+    worker_id: str
+
+
+class OwnedChange(Change, kw_only=True, frozen=True):
+    """A change that only the claim with this epoch may make."""
+
+    epoch: int
+
+
+class Prepared(OwnedChange, kw_only=True, frozen=True):
+    """The audio is decoded and planned."""
+
+    duration_secs: float
+    stretches: int
+
+
+class Committed(OwnedChange, kw_only=True, frozen=True):
+    """One more stretch is transcribed and its segments are in the event log."""
+
+    committed: int
+    progress: int
+    language: str | None
+    language_probability: float | None
+
+
+class Released(OwnedChange, kw_only=True, frozen=True):
+    """The worker puts the job back (shutdown, GPU handed back); it resumes at the first uncommitted stretch."""
+
+
+class Completed(OwnedChange, kw_only=True, frozen=True):
+    pass
+
+
+class Failed(OwnedChange, kw_only=True, frozen=True):
+    error: JobError
+
+
+class Cancelled(Change, kw_only=True, frozen=True):
+    pass
+
+
+class IllegalChange(Exception):
+    """The job is not in a status that allows this, or it belongs to a newer claim."""
+
+
+_Q, _R = JobStatus.QUEUED, JobStatus.RUNNING
+
+TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
+    _Q: {Claimed: _R, Cancelled: JobStatus.CANCELLED},
+    _R: {
+        Claimed: _R,
+        Prepared: _R,
+        Committed: _R,
+        Released: _Q,
+        Completed: JobStatus.DONE,
+        Failed: JobStatus.FAILED,
+        Cancelled: JobStatus.CANCELLED,
+    },
+}
+
+TERMINAL = frozenset(set(JobStatus) - set(TRANSITIONS))
+
+
+def advance(record: JobRecord, change: Change) -> JobRecord:
+    """The record after the change. Raises IllegalChange; `record` itself is never altered."""
+    status = TRANSITIONS.get(record.status, {}).get(type(change))
+    if status is None:
+        raise IllegalChange(f"{type(change).__name__} is not possible for a job that is {record.status}")
+    if isinstance(change, OwnedChange) and change.epoch != record.epoch:
+        raise IllegalChange(f"claim {change.epoch} has lost the job to claim {record.epoch}")
+    return msgspec.structs.replace(record, status=status, **_fields(record, change))
+
+
+def _fields(record: JobRecord, change: Change) -> dict[str, object]:
+    match change:
+        case Claimed():
+            return {
+                "worker_id": change.worker_id,
+                "epoch": record.epoch + 1,
+                "attempts": record.attempts + 1,
+                "started_at": record.started_at or change.at,
+            }
+        case Prepared():
+            return {"duration_secs": change.duration_secs, "stretches": change.stretches}
+        case Committed():
+            return {
+                "committed": change.committed,
+                "progress": max(record.progress, change.progress),
+                "language": change.language,
+                "language_probability": change.language_probability,
+            }
+        case Released():
+            return {"worker_id": None}
+        case Completed():
+            return {"progress": 100, "completed_at": change.at}
+        case Failed():
+            return {"error": change.error, "completed_at": change.at}
+        case Cancelled():
+            return {"completed_at": change.at}
+        case _:
+            raise TypeError(f"no rule for {type(change).__name__}")

@@ -1,0 +1,229 @@
+"""What a job is: the request that is published, the record that is kept, and the JSON that clients see.
+
+Options are validated here and nowhere else. Fields unknown to this version are ignored, new fields get defaults,
+no field changes its type: so gateways and workers of neighbouring versions understand each other.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from schemas.errors import ErrorCode, JobError, RequestError
+from schemas.languages import AUTO, LANGUAGES
+
+VERSION = 1
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment with its time zone; RFC 3339 in JSON."""
+MAX_PROMPT_CHARS = 1000
+"""whisper.cpp uses the last 223 tokens of a prompt without a word about the rest; this is about as many."""
+MAX_BEAM_SIZE = 8
+"""whisper.cpp refuses more than 8 decoders (WHISPER_MAX_DECODERS)."""
+DEFAULT_BEAM_SIZE = 5
+
+
+class Task(StrEnum):
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TranscribeOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """How to transcribe. The same names are form fields over HTTP."""
+
+    language: str = AUTO
+    """A whisper language code (`en`, `de`, ...) or `auto`."""
+    task: Task = Task.TRANSCRIBE
+    """`translate` gives English."""
+    vad: bool = True
+    """Find speech first and skip long non-speech. False transcribes everything."""
+    words: bool = False
+    """Give each word its times."""
+    prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT_CHARS)] = ""
+    """Text that sets vocabulary and style, as if it had been said before."""
+    beam_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAM_SIZE)] = DEFAULT_BEAM_SIZE
+    """1 is greedy."""
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+
+class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
+    """The body of a message on `whisper.jobs.submit.<job_id>`: this one publish is the submission."""
+
+    v: int = VERSION
+    audio: str | None = None
+    """Name of the object in the bucket WHISPER_AUDIO; the job id where it is not given."""
+    filename: str | None = None
+    options: TranscribeOptions = TranscribeOptions()
+    webhook_url: str | None = None
+    created_at: Timestamp | None = None
+    """When it was submitted; the message's own time stamp where it is not given."""
+
+
+class Word(msgspec.Struct, kw_only=True, frozen=True):
+    """One word; times in seconds of the whole file."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+
+
+class Segment(msgspec.Struct, kw_only=True, frozen=True):
+    """One segment; times in seconds of the whole file. `text` keeps whisper's leading space."""
+
+    index: int
+    start: float
+    end: float
+    text: str
+    words: list[Word] | None = None
+
+
+class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
+    """What the bucket WHISPER_RECORDS keeps of a job. Its segments are in the event log, not here."""
+
+    v: int = VERSION
+    id: str
+    status: JobStatus
+    request: JobRequest
+    created_at: Timestamp
+    started_at: Timestamp | None = None
+    completed_at: Timestamp | None = None
+    worker_id: str | None = None
+    epoch: int = 0
+    """Grows with each claim by a worker: what an older claim still writes is refused."""
+    attempts: int = 0
+    committed: int = 0
+    """Stretches that are transcribed and published for good."""
+    stretches: int | None = None
+    progress: int = 0
+    """Percent of the audio's duration."""
+    duration_secs: float | None = None
+    language: str | None = None
+    """Found or asked for; None until known, and where nothing was said."""
+    language_probability: float | None = None
+    error: JobError | None = None
+
+
+class Job(msgspec.Struct, kw_only=True, frozen=True):
+    """A job as HTTP clients and webhooks see it."""
+
+    id: str
+    status: JobStatus
+    language: str | None
+    language_probability: float | None
+    task: Task
+    options: TranscribeOptions
+    filename: str | None
+    duration_secs: float | None
+    progress: int
+    segments: list[Segment]
+    error: JobError | None
+    created_at: Timestamp
+    started_at: Timestamp | None
+    completed_at: Timestamp | None
+
+
+class JobAccepted(msgspec.Struct, kw_only=True, frozen=True):
+    """The answer to POST /jobs."""
+
+    job_id: str
+
+
+class JobList(msgspec.Struct, kw_only=True, frozen=True):
+    """The answer to GET /jobs: newest first, without segments."""
+
+    jobs: list[Job]
+
+
+def to_job(record: JobRecord, segments: list[Segment], progress: int = 0) -> Job:
+    """Put record and event log together. `progress` (percent) may be ahead of the record's."""
+    options = record.request.options
+    return Job(
+        id=record.id,
+        status=record.status,
+        language=record.language or (None if options.language == AUTO else options.language),
+        language_probability=record.language_probability,
+        task=options.task,
+        options=options,
+        filename=record.request.filename,
+        duration_secs=record.duration_secs,
+        progress=max(record.progress, progress),
+        segments=segments,
+        error=record.error,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        completed_at=record.completed_at,
+    )
+
+
+def parse_request(body: bytes) -> JobRequest:
+    """Decode and check the body of a submission.
+
+    Raises RequestError with `invalid_request` (no JSON object, wrong types) or `invalid_option`.
+    """
+    try:
+        request = msgspec.json.decode(body, type=JobRequest)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except msgspec.DecodeError as error:
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"The job request is not JSON: {error}.") from error
+    if request.v != VERSION:
+        raise RequestError(
+            ErrorCode.INVALID_REQUEST, f"Version {request.v} is unknown; this is {VERSION}.", "v"
+        )
+    check(request)
+    return request
+
+
+def request_from_form(fields: dict[str, str], filename: str | None, created_at: Timestamp) -> JobRequest:
+    """Make a request from HTTP form fields. Raises RequestError naming the field."""
+    webhook_url = fields.get("webhook_url") or None
+    known: dict[str, Any] = {
+        n: v for n, v in fields.items() if n in TranscribeOptions.__struct_fields__ and v != ""
+    }
+    for name in fields:
+        if name not in TranscribeOptions.__struct_fields__ and name != "webhook_url":
+            raise RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
+    try:
+        options = msgspec.convert(known, TranscribeOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    request = JobRequest(options=options, filename=filename, webhook_url=webhook_url, created_at=created_at)
+    check(request)
+    return request
+
+
+def check(request: JobRequest) -> None:
+    """What types cannot say. Raises RequestError with `invalid_option` and the field."""
+    language = request.options.language
+    if language != AUTO and language not in LANGUAGES:
+        detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "language")
+    if request.webhook_url is not None and not _is_http_url(request.webhook_url):
+        detail = "The webhook URL must be an absolute http or https URL with a host."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_url")
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _invalid(error: msgspec.ValidationError) -> RequestError:
+    """msgspec ends its message with the path, as in "... - at `$.options.vad`"."""
+    message, _, path = str(error).partition(" - at `")
+    field = path.rstrip("`").lstrip("$").lstrip(".").removeprefix("options.") or None
+    code = ErrorCode.INVALID_OPTION if field else ErrorCode.INVALID_REQUEST
+    return RequestError(code, f"{message}." if field is None else f"{field}: {message}.", field)

@@ -1,0 +1,41 @@
+"""Fixtures: a real nats-server per test, a connected broker, the demo model, the speech files."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from broker import topology
+from broker.connection import BrokerSettings, connect
+from tests.support.nats_process import NatsProcess
+
+for name in [n for n in os.environ if n.startswith(("WHISPER_", "NATS_", "JOB_", "MODEL_"))]:
+    del os.environ[name]  # what the developer has set must not change what is tested
+
+
+@pytest.fixture
+def nats_process(tmp_path: Path) -> Iterator[NatsProcess]:
+    process = NatsProcess(tmp_path / "nats")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def broker_settings(nats_process: NatsProcess) -> BrokerSettings:
+    return BrokerSettings(nats_url=nats_process.url, job_ack_wait_secs=2)
+
+
+@pytest.fixture
+async def client(broker_settings: BrokerSettings) -> AsyncIterator[Client]:
+    async with connect(broker_settings, "test") as (client, js):
+        await topology.ensure(js, broker_settings)
+        yield client
+
+
+@pytest.fixture
+def js(client: Client) -> JetStreamContext:
+    return client.jetstream()

@@ -1,0 +1,266 @@
+"""broker/ against a real nats-server."""
+
+import asyncio
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from broker import topology
+from broker.audio_store import CHUNK_BYTES, AudioStore
+from broker.connection import BrokerSettings, connect
+from broker.errors import AlreadySubmitted, AudioCorrupt, AudioMissing, Conflict, Unavailable
+from broker.event_log import REPLAY_BATCH, EventLog, Logged
+from broker.job_records import JobRecords
+from broker.work_queue import WorkQueue
+from schemas import subjects
+from schemas.errors import ErrorCode, JobError
+from schemas.events import Done, Progress, SegmentAdded, Started
+from schemas.job_lifecycle import Cancelled, Claimed, Committed, Completed, Failed, IllegalChange, Released
+from schemas.jobs import JobRequest, JobStatus, Segment
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def stored_messages(js: JetStreamContext) -> int:
+    return int((await js.stream_info(f"OBJ_{subjects.AUDIO_BUCKET}")).state.messages)
+
+
+async def test_topology_is_idempotent_and_follows_settings(broker_settings: BrokerSettings) -> None:
+    async with connect(broker_settings, "a") as (_, one), connect(broker_settings, "b") as (_, two):
+        await asyncio.gather(topology.ensure(one, broker_settings), topology.ensure(two, broker_settings))
+        await topology.ensure(one, broker_settings)
+        changed = msgspec.structs.replace(broker_settings, job_retention_secs=3600.0, job_ack_wait_secs=7.0)
+        await topology.ensure(two, changed)
+        assert (await one.stream_info(subjects.EVENTS_STREAM)).config.max_age == 3600
+        assert (await one.stream_info(f"KV_{subjects.RECORDS_BUCKET}")).config.max_age == 3600
+        info = await one.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
+        assert info.config.ack_wait == 7
+
+
+async def test_connect_gives_up_in_words() -> None:
+    settings = BrokerSettings(nats_url="nats://127.0.0.1:1", nats_connect_timeout_secs=0.5)
+    with pytest.raises(Unavailable):
+        async with connect(settings, "nobody"):
+            pass
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 7, 20 * 1024 * 1024])
+async def test_audio_round_trip_both_ways_with_nats_py(
+    js: JetStreamContext, tmp_path: Path, size: int
+) -> None:
+    data, store = os.urandom(size), AudioStore(js)
+    theirs = await js.object_store(subjects.AUDIO_BUCKET)
+
+    stored = await store.put("ours", pieces(data, 70_001))
+    assert stored.size == size
+    result = await theirs.get("ours")
+    assert hashlib.sha256(result.data or b"").digest() == hashlib.sha256(data).digest()
+
+    await theirs.put("theirs", io.BytesIO(data))
+    assert await store.get_to_file("theirs", tmp_path / "out") == size
+    assert (tmp_path / "out").read_bytes() == data
+
+
+async def test_a_broken_upload_leaves_no_chunk(js: JetStreamContext) -> None:
+    async def breaks() -> AsyncIterator[bytes]:
+        for _ in range(300):
+            yield os.urandom(CHUNK_BYTES)
+        raise ConnectionResetError("the client went away")
+
+    with pytest.raises(ConnectionResetError):
+        await AudioStore(js).put("broken", breaks())
+    assert await stored_messages(js) == 0
+
+
+async def test_a_cancelled_upload_leaves_no_chunk(js: JetStreamContext) -> None:
+    arrived = asyncio.Event()
+
+    async def hangs() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield os.urandom(CHUNK_BYTES)
+        arrived.set()
+        await asyncio.Event().wait()
+
+    upload = asyncio.create_task(AudioStore(js).put("hung", hangs()))
+    await arrived.wait()
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert await stored_messages(js) == 0
+
+
+async def test_delete_leaves_nothing_and_forgives(js: JetStreamContext, tmp_path: Path) -> None:
+    store = AudioStore(js)
+    await store.put("gone", pieces(os.urandom(500_000), 100_000))
+    await store.delete("gone")
+    await store.delete("never was")
+    assert await stored_messages(js) == 0
+    with pytest.raises(AudioMissing):
+        await store.get_to_file("gone", tmp_path / "out")
+
+
+async def test_damaged_audio_is_found(js: JetStreamContext, tmp_path: Path) -> None:
+    store = AudioStore(js)
+    await store.put("damaged", pieces(os.urandom(3 * CHUNK_BYTES), CHUNK_BYTES))
+    theirs = await js.object_store(subjects.AUDIO_BUCKET)
+    nuid = (await theirs.get_info("damaged")).nuid
+    await js.delete_msg(f"OBJ_{subjects.AUDIO_BUCKET}", 1)
+    await js.publish(f"$O.{subjects.AUDIO_BUCKET}.C.{nuid}", os.urandom(CHUNK_BYTES))
+    with pytest.raises(AudioCorrupt):
+        await store.get_to_file("damaged", tmp_path / "out")
+
+
+async def test_a_submission_is_a_queued_job_and_a_queued_event(
+    client: Client, js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    queue, records, log = WorkQueue(js, broker_settings), await JobRecords.open(js), EventLog(client, js)
+    await queue.submit("j1", JobRequest(filename="a.wav", created_at=NOW))
+    with pytest.raises(AlreadySubmitted):
+        await queue.submit("j1", JobRequest())
+    record = await records.get("j1")
+    assert record is not None
+    assert (record.status, record.request.filename, record.created_at) == (JobStatus.QUEUED, "a.wav", NOW)
+    assert await records.get("nobody") is None
+    events = [logged async for logged in log.replay("j1")]
+    assert [e.type for e in events] == ["queued"]
+    assert msgspec.json.decode(events[0].body)["filename"] == "a.wav"
+    assert [r.id for r in await records.newest(10)] == ["j1"]
+    assert await records.queue_depth() == 1
+
+
+async def test_a_second_submission_is_refused_after_the_duplicate_window_too(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    await js.publish(subjects.submit("j1"), b"{}")
+    with pytest.raises(AlreadySubmitted):
+        await WorkQueue(js, broker_settings).submit("j1", JobRequest())
+
+
+async def test_a_silent_worker_loses_the_job_and_its_writes_are_refused(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    records = await JobRecords.open(js)
+    queue, other = WorkQueue(js, broker_settings), WorkQueue(js, broker_settings)
+    await queue.submit("j1", JobRequest(created_at=NOW))
+    lost = await queue.pull()
+    old = await records.change(lost.job_id, Claimed(at=NOW, worker_id="one"))
+    again = await asyncio.wait_for(other.pull(), 10)  # the ack deadline of 2 s passes
+    new = await records.change(again.job_id, Claimed(at=NOW, worker_id="two"))
+    assert (old.epoch, new.epoch, new.attempts) == (1, 2, 2)
+    commit = Committed(at=NOW, epoch=1, committed=1, progress=50, language=None, language_probability=None)
+    with pytest.raises(IllegalChange):
+        await records.change("j1", commit)
+    await records.change("j1", msgspec.structs.replace(commit, epoch=2))
+    done = await records.change("j1", Completed(at=NOW, epoch=2))
+    assert (done.status, done.progress, done.committed) == (JobStatus.DONE, 100, 1)
+    await again.ack()
+    assert await records.queue_depth() == 0
+
+
+async def test_kept_alive_keeps_the_job(js: JetStreamContext, broker_settings: BrokerSettings) -> None:
+    queue, other = WorkQueue(js, broker_settings), WorkQueue(js, broker_settings)
+    await queue.submit("j1", JobRequest())
+    delivery = await queue.pull()
+    async with delivery.kept_alive():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(other.pull(), 2 * broker_settings.job_ack_wait_secs)
+    await delivery.put_back()
+    assert (await asyncio.wait_for(other.pull(), 10)).job_id == "j1"
+
+
+async def test_terminal_records_are_final_under_a_race(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    queue, records = WorkQueue(js, broker_settings), await JobRecords.open(js)
+    await queue.submit("j1", JobRequest(created_at=NOW))
+    await records.change("j1", Claimed(at=NOW, worker_id="one"))
+    error = JobError(code=ErrorCode.AUDIO_EMPTY, message="empty")
+    changes = [Completed(at=NOW, epoch=1), Cancelled(at=NOW), Failed(at=NOW, epoch=1, error=error)] * 3
+    results = await asyncio.gather(*(records.change("j1", c) for c in changes), return_exceptions=True)
+    winners = [r for r in results if not isinstance(r, BaseException)]
+    assert len(winners) == 1
+    assert all(isinstance(r, IllegalChange) for r in results if r is not winners[0])
+    assert await records.get("j1") == winners[0]
+
+
+async def test_released_jobs_are_queued_again(js: JetStreamContext, broker_settings: BrokerSettings) -> None:
+    records = await JobRecords.open(js)
+    await WorkQueue(js, broker_settings).submit("j1", JobRequest(created_at=NOW))
+    await records.change("j1", Claimed(at=NOW, worker_id="one"))
+    record = await records.change("j1", Released(at=NOW, epoch=1))
+    assert record.status is JobStatus.QUEUED
+    assert (await records.change("j1", Claimed(at=NOW, worker_id="two"))).epoch == 2
+    with pytest.raises(KeyError):
+        await records.change("nobody", Cancelled(at=NOW))
+
+
+async def test_the_event_log_is_fenced_and_replays_in_batches(client: Client, js: JetStreamContext) -> None:
+    log, last = EventLog(client, js), 0
+    count = 2 * REPLAY_BATCH + 3
+    await log.append(Started(job_id="j1", at=NOW, worker_id="w", attempt=1))
+    for index in range(count):
+        segment = Segment(index=index, start=index, end=index + 1, text=f" {index}")
+        last = await log.append(SegmentAdded(job_id="j1", at=NOW, segment=segment), expect_last=last)
+    await log.append(Progress(job_id="other", at=NOW, percent=1))
+    with pytest.raises(Conflict):
+        await log.append(SegmentAdded(job_id="j1", at=NOW, segment=segment), expect_last=last - 1)
+    segments, at = await log.segments("j1")
+    assert ([s.index for s in segments], at) == (list(range(count)), last)
+    everything = [logged async for logged in log.replay("j1")]
+    assert len(everything) == count + 1
+    assert [logged.seq async for logged in log.replay("j1", after=everything[9].seq)] == [
+        e.seq for e in everything[10:]
+    ]
+    assert [logged async for logged in log.replay("nobody")] == []
+    newest = await log.last("j1", "segment")
+    assert newest is not None
+    assert newest.seq == last
+    assert await log.last("j1", "done") is None
+
+
+async def test_one_terminal_event_however_often_it_is_told(
+    client: Client, js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    log, records = EventLog(client, js), await JobRecords.open(js)
+    await WorkQueue(js, broker_settings).submit("j1", JobRequest(created_at=NOW))
+    await records.change("j1", Claimed(at=NOW, worker_id="one"))
+    record = await records.change("j1", Completed(at=NOW, epoch=1))
+    await asyncio.gather(*(log.append_terminal(record, NOW) for _ in range(5)))
+    kinds = [logged.type async for logged in log.replay("j1")]
+    assert kinds == ["queued", "done"]
+    found = await log.last("j1", "done")
+    assert found is not None
+    assert msgspec.json.decode(found.body, type=Done).record == record
+
+
+async def test_follow_delivers_live_events_in_order(client: Client, js: JetStreamContext) -> None:
+    log, seen = EventLog(client, js), asyncio.Queue[Logged]()
+    await log.append(Progress(job_id="before", at=NOW, percent=1))
+    sub = await log.follow(seen.put)
+    for percent in range(50):
+        await log.append(Progress(job_id="j1", at=NOW, percent=percent))
+    got = [await asyncio.wait_for(seen.get(), 5) for _ in range(50)]
+    assert [msgspec.json.decode(g.body)["percent"] for g in got] == list(range(50))
+    assert {g.job_id for g in got} == {"j1"}
+    await sub.unsubscribe()
+
+
+async def test_an_unusable_submission_is_no_job(js: JetStreamContext) -> None:
+    await js.publish(subjects.submit("bad"), b"not json")
+    assert await (await JobRecords.open(js)).get("bad") is None
+    with pytest.raises(NotFoundError):
+        await js.get_msg(subjects.EVENTS_STREAM, subject=subjects.event("nobody", "queued"), direct=True)

@@ -1,0 +1,37 @@
+"""A real nats-server with JetStream in a folder of its own, on a free port, that can be killed and started again."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from standalone import nats_server
+
+START_TIMEOUT_SECS = 10
+
+
+class NatsProcess:
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, -1
+        self.url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, on the same port as before; returns when it listens."""
+        ports = self._folder / "ports"
+        ports.mkdir(parents=True, exist_ok=True)
+        command = nats_server.command(self._port, self._folder / "store", ports)
+        with (self._folder / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT_SECS
+        while (url := nats_server.url(ports, self._process.pid)) is None:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self._folder / "nats.log").read_text())
+            time.sleep(0.005)
+        self.url, self._port = url, int(url.rsplit(":", 1)[1])
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(sig)
+            self._process.wait(10)
+            self._process = None
