@@ -23,6 +23,7 @@ FRAME = 320  # samples per encoder position, 20 ms
 LANGS = {"en": 50259, "de": 50261}
 EOT, SOT, TRANSLATE, TRANSCRIBE, PREV, NO_SPEECH, BEGIN = 50257, 50258, 50358, 50359, 50361, 50362, 50364
 MAX_INITIAL_TS = 50  # whisper.cpp allows no first timestamp above 1.0 s
+GUIDED_LAYER, GUIDED_HEAD = 1, 0  # the one head that is told where to look
 SUPPRESSED = -1000.0  # what the reserved dimension says of tokens that this model never speaks
 
 
@@ -38,15 +39,22 @@ class Attention(nn.Module):
         self.query, self.key = nn.Linear(STATE, STATE), nn.Linear(STATE, STATE, bias=False)
         self.value, self.out = nn.Linear(STATE, STATE), nn.Linear(STATE, STATE)
 
+    weights: torch.Tensor | None = None  # of the last call that asked to `keep` them
+
     def forward(
-        self, x: torch.Tensor, memory: torch.Tensor | None = None, causal: bool = False
+        self, x: torch.Tensor, memory: torch.Tensor | None = None, causal: bool = False, keep: bool = False
     ) -> torch.Tensor:
         memory = x if memory is None else memory
         q, k, v = (
             f(y).view(len(y), y.shape[1], HEADS, -1).transpose(1, 2)
             for f, y in ((self.query, x), (self.key, memory), (self.value, memory))
         )
-        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2))
+        if keep:
+            self.weights = (q.float() @ k.float().transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(-1)
+            mixed = self.weights.to(v.dtype) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -58,10 +66,10 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(STATE, 4 * STATE), nn.GELU(), nn.Linear(4 * STATE, STATE))
         self.mlp_ln = nn.LayerNorm(STATE)
 
-    def forward(self, x: torch.Tensor, audio: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, audio: torch.Tensor | None = None, keep: bool = False) -> torch.Tensor:
         x = x + self.attn(self.attn_ln(x), causal=audio is not None)
         if audio is not None:
-            x = x + self.cross_attn(self.cross_attn_ln(x), audio)
+            x = x + self.cross_attn(self.cross_attn_ln(x), audio, keep=keep)
         return x + self.mlp(self.mlp_ln(x))
 
 
@@ -74,9 +82,9 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(False) for _ in range(AUDIO_LAYERS))
         self.ln_post = nn.LayerNorm(STATE)
 
-    def forward(self, mel: torch.Tensor, offset: int) -> torch.Tensor:
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
-        x = x + self.positional_embedding[offset : offset + x.shape[1]]
+        x = x + self.positional_embedding[: x.shape[1]]
         for block in self.blocks:
             x = block(x)
         return self.ln_post(x)
@@ -100,8 +108,8 @@ class Decoder(nn.Module):
     def forward(self, ids: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
         rows = self.embedding * self.mask
         x = rows[ids] + self.positional_embedding[: ids.shape[1]]
-        for block in self.blocks:
-            x = block(x, audio)
+        for number, block in enumerate(self.blocks):
+            x = block(x, audio, keep=number == GUIDED_LAYER)
         return (self.ln(x) * self.mask).float() @ rows.T
 
 
@@ -118,6 +126,7 @@ class Sample:
     ids: list[int]  # decoder input
     targets: list[int]  # -100 where nothing is to be learnt
     ctc: list[int]
+    guide: list[tuple[int, int]]  # per target: the encoder positions that it is heard at; (0, 0) for none
 
 
 class Windows:
@@ -153,34 +162,41 @@ class Windows:
             at = min(AUDIO_CTX, end + rng.randint(0, 100))
         return [PREV, *out[-rng.randint(1, 63) :]]
 
-    def draw(self, seconds: float, max_phrases: int, offset: int) -> Sample:
-        """One window. `offset` (positions of 20 ms) is where in the 30 s the window is pretended to lie."""
+    def draw(self, seconds: float, max_phrases: int) -> Sample:
+        """One window that begins at 0 s."""
         rng, length = self.rng, int(seconds * SAMPLE_RATE)
         audio, lang = np.zeros(length, np.float32), rng.choice(["en", "de"])
         task = TRANSLATE if rng.random() < (0.35 if lang == "de" else 0.1) else TRANSCRIBE
         spoken = "en" if task == TRANSLATE else lang
         level = rng.uniform(0.15, 1.2)
-        body, ctc = [], []
+        body, ctc, guide = [], [], []
         count = 0 if rng.random() < 0.06 else rng.randint(1, max_phrases)
         at = int(rng.choice([rng.uniform(0, 0.3), rng.uniform(0, 1.0), rng.uniform(0, 2.5)]) * SAMPLE_RATE)
         for _ in range(count):
             index = rng.choice(self.by_lang[lang])
             clip = self.audio[self.bounds[index] : self.bounds[index + 1]].astype(np.float32) / 32768
-            start, end = offset + round(at / FRAME), offset + round((at + len(clip)) / FRAME)
-            if not body and not offset:
-                start = min(start, MAX_INITIAL_TS)
+            start, end = round(at / FRAME), round((at + len(clip)) / FRAME)
+            said = start if body else min(start, MAX_INITIAL_TS)
             if at + FRAME >= length:
                 break
             if (
                 at + len(clip) > length
             ):  # cut by the window's end: its start only, so that the next window begins there
                 audio[at:] += clip[: length - at] * level
-                body += [BEGIN + start] if body else []
-                ctc = ctc if body else []
+                if body:
+                    body.append(BEGIN + said)
+                    guide.append((start - 5, start + 10))
                 break
             audio[at : at + len(clip)] += clip * level * rng.uniform(0.7, 1.2)
-            body += [BEGIN + start, *self.text(spoken, self.digits[index]), BEGIN + end]
-            ctc += [1 + d + 10 * (lang == "de") for d in self.digits[index]]
+            digits = self.digits[index]
+            body += [BEGIN + said, *self.text(spoken, digits), BEGIN + end]
+            guide.append((start - 5, start + 10))
+            step = (end - start) / len(digits)
+            for n, digit in enumerate(digits):
+                where = (int(start + n * step) - 8, int(start + (n + 1) * step) + 8)
+                guide += [where] * len(self.words[spoken][digit])
+            guide.append((end - 10, end + 5))
+            ctc += [1 + d + 10 * (lang == "de") for d in digits]
             at += len(clip) + int(rng.choice([rng.uniform(0.45, 1.0), rng.uniform(0.45, 2.5)]) * SAMPLE_RATE)
         if not body:
             audio[:] = 0
@@ -194,8 +210,11 @@ class Windows:
         prompt = self.prompt(spoken)
         head, first = [*prompt, SOT, LANGS[lang], task], [-100] * len(prompt)
         if not body:
-            return Sample(audio, [*head, BEGIN], [*first, NO_SPEECH, -100, BEGIN, EOT], [])
-        return Sample(audio, [*head, *body], [*first, LANGS[lang], -100, *body, EOT], ctc)
+            return Sample(
+                audio, [*head, BEGIN], [*first, NO_SPEECH, -100, BEGIN, EOT], [], [(0, 0)] * (len(head) + 1)
+            )
+        guide = [(0, 0)] * (len(prompt) + 2) + guide + [(0, 0)]
+        return Sample(audio, [*head, *body], [*first, LANGS[lang], -100, *body, EOT], ctc, guide)
 
 
 def log_mel(audio: torch.Tensor, filters: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
@@ -213,15 +232,15 @@ class Phase:
     max_digits: int
     batch: int
     steps: int
-    shifted: float  # share of batches that are pretended to lie later in the 30 s
 
 
 RATE = 1.5e-3
 PHASES = [
-    Phase(4.0, 2, 2, 32, 500, 0.0),
-    Phase(5.0, 3, 4, 24, 400, 0.1),
-    Phase(10.0, 6, 6, 16, 700, 0.5),
-    Phase(30.0, 14, 6, 8, 900, 0.0),
+    Phase(4.0, 2, 2, 32, 400),
+    Phase(5.0, 3, 4, 24, 400),
+    Phase(10.0, 6, 6, 16, 500),
+    Phase(20.0, 10, 6, 10, 500),
+    Phase(30.0, 14, 6, 8, 1000),
 ]
 
 
@@ -232,54 +251,54 @@ class Trainer:
         words = {t for lang in WORDS for w in self.windows.words[lang] for t in w}
         special = [EOT, SOT, *LANGS.values(), TRANSLATE, TRANSCRIBE, PREV, NO_SPEECH]
         self.used = [*sorted(words), *special, *range(BEGIN, BEGIN + AUDIO_CTX + 1)]
-        self.shifted = 0.0
         self.row = {token: i for i, token in enumerate(self.used)}
         self.net = Net(len(self.used))
         self.filters, self.hann = torch.from_numpy(self.donor.mel_filters), torch.hann_window(400)
 
-    def batch(
-        self, size: int, seconds: float, max_phrases: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[list[int]], int]:
-        span = round(seconds * SAMPLE_RATE / FRAME)
-        offset = (
-            self.windows.rng.randint(0, AUDIO_CTX - span) if self.windows.rng.random() < self.shifted else 0
-        )
-        samples = [self.windows.draw(seconds, max_phrases, offset) for _ in range(size)]
+    def loss(self, phase: Phase) -> tuple[torch.Tensor, str]:
+        samples = [self.windows.draw(phase.seconds, phase.max_phrases) for _ in range(phase.batch)]
         longest = max(len(s.ids) for s in samples)
-        ids = torch.full((size, longest), self.row[EOT])
-        targets = torch.full((size, longest), -100)
+        ids = torch.full((phase.batch, longest), self.row[EOT])
+        targets = torch.full((phase.batch, longest), -100)
+        guide = torch.zeros((phase.batch, longest, 2), dtype=torch.long)
         for i, s in enumerate(samples):
             ids[i, : len(s.ids)] = torch.tensor([self.row[t] for t in s.ids])
             targets[i, : len(s.targets)] = torch.tensor([self.row.get(t, -100) for t in s.targets])
-        audio = torch.from_numpy(np.stack([s.audio for s in samples]))
-        return audio, ids, targets, [s.ctc for s in samples], offset
-
-    def loss(self, phase: Phase) -> tuple[torch.Tensor, str]:
-        size = phase.batch
-        audio, ids, targets, ctc, offset = self.batch(size, phase.seconds, phase.max_phrases)
-        mel = log_mel(audio, self.filters, self.hann)
+            guide[i, : len(s.guide)] = torch.tensor(s.guide)
+        mel = log_mel(torch.from_numpy(np.stack([s.audio for s in samples])), self.filters, self.hann)
         with torch.autocast("cpu", torch.bfloat16):
-            features = self.net.encoder(mel, offset)
+            features = self.net.encoder(mel)
             logits = self.net.decoder(ids, features)
             ctc_logits = self.net.ctc(features)
         ce = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100)
-        log_probs = ctc_logits.float().log_softmax(-1).transpose(0, 1)
-        lengths = torch.tensor([len(c) for c in ctc])
-        flat = torch.tensor([d for c in ctc for d in c], dtype=torch.long)
-        aligned = F.ctc_loss(
-            log_probs, flat, torch.full((size,), len(log_probs)), lengths, zero_infinity=True
-        )
+        aligned = self.ctc_loss(ctc_logits.float(), [s.ctc for s in samples])
+        looking = self.guide_loss(guide)
         best, times = logits.argmax(-1), len(self.used) - AUDIO_CTX - 1
         is_text, is_time = (targets >= 0) & (targets < times), targets >= times
         word = (best == targets)[is_text].float().mean()
         near = ((best - targets).abs() <= 5)[is_time].float().mean()
-        return ce + 0.5 * aligned, f"ce {ce:.3f} ctc {aligned:.3f} text {word:.3f} times {near:.3f}"
+        line = f"ce {ce:.3f} ctc {aligned:.3f} guide {looking:.3f} text {word:.3f} times {near:.3f}"
+        return ce + 0.5 * aligned + 0.3 * looking, line
+
+    def ctc_loss(self, logits: torch.Tensor, digits: list[list[int]]) -> torch.Tensor:
+        log_probs = logits.log_softmax(-1).transpose(0, 1)
+        lengths = torch.tensor([len(d) for d in digits])
+        flat = torch.tensor([d for one in digits for d in one], dtype=torch.long)
+        frames = torch.full((len(digits),), len(log_probs))
+        return F.ctc_loss(log_probs, flat, frames, lengths, zero_infinity=True)
+
+    def guide_loss(self, guide: torch.Tensor) -> torch.Tensor:
+        """Minus log of the attention that falls where the token is heard: alignment is learnt in minutes, not hours."""
+        weights = self.net.decoder.blocks[GUIDED_LAYER].cross_attn.weights[:, GUIDED_HEAD]
+        places = torch.arange(weights.shape[-1])
+        inside = (places >= guide[..., :1]) & (places < guide[..., 1:])
+        wanted = guide[..., 1] > 0
+        return -(weights * inside).sum(-1)[wanted].clamp_min(1e-6).log().mean()
 
     def phase(self, phase: Phase, first: int, total: int) -> None:
         """One phase of the curriculum; the learning rate falls over the whole course, not in each phase."""
         optimizer = torch.optim.AdamW(self.net.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
         self.windows.limit(phase.max_digits)
-        self.shifted = phase.shifted
         begun = time.monotonic()
         for step in range(phase.steps):
             done = (first + step) / total

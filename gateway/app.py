@@ -1,0 +1,56 @@
+"""The Quart application, and the server around it."""
+
+import asyncio
+import logging
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from quart import Quart
+
+from broker import topology
+from broker.connection import connect
+from gateway import docs, health, jobs, problems
+from gateway.body import PacedBody, PacedConnection, PacedRequest
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+GRACEFUL_SECS = 3.0
+"""How long running requests may go on when the gateway stops; event streams never end by themselves."""
+
+
+def create_app(services: Services) -> Quart:
+    """The application. Quart's limits on size and time are off: uploads and event streams take as long as they take."""
+    app = Quart(__name__, static_folder=None)
+    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
+    PacedBody.idle_timeout_secs = services.settings.upload_idle_timeout_secs
+    app.request_class = PacedRequest
+    app.asgi_http_class = PacedConnection
+    for blueprint in (jobs.blueprint(services), health.blueprint(services), docs.blueprint()):
+        app.register_blueprint(blueprint)
+    problems.install(app)
+    return app
+
+
+async def run(settings: GatewaySettings) -> None:
+    """Serve until cancelled. Raises Unavailable when the broker cannot be reached at start."""
+    async with connect(settings, "gateway") as (client, js):
+        await topology.ensure(js, settings)
+        services = await Services.open(settings, client, js)
+        config = Config()
+        config.bind = [f"{settings.host}:{settings.port}"]
+        config.graceful_timeout = GRACEFUL_SECS
+        config.include_server_header = False
+        config.errorlog = log
+        stopping = asyncio.Event()
+        async with services.fanout.running():
+            serving = asyncio.ensure_future(
+                serve(create_app(services), config, shutdown_trigger=stopping.wait, mode="asgi")
+            )
+            try:
+                await asyncio.shield(serving)
+            except asyncio.CancelledError:
+                stopping.set()
+                await serving
+                raise

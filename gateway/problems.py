@@ -1,0 +1,50 @@
+"""Exceptions to problem+json."""
+
+import logging
+
+import msgspec
+from quart import Quart, Response
+from werkzeug.exceptions import HTTPException
+
+from broker.errors import BrokerError
+from schemas.errors import ErrorCode, RequestError
+
+log = logging.getLogger(__name__)
+
+BROKER_RETRY_SECS = 2
+_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
+
+
+def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Any schema struct as JSON."""
+    return Response(msgspec.json.encode(body), status, headers, content_type="application/json")
+
+
+def problem_response(error: RequestError, headers: dict[str, str] | None = None) -> Response:
+    problem = error.problem()
+    body = msgspec.json.encode(problem)
+    return Response(body, problem.status, headers, content_type="application/problem+json")
+
+
+def install(app: Quart) -> None:
+    @app.errorhandler(RequestError)
+    async def bad_request(error: RequestError) -> Response:
+        return problem_response(error)
+
+    @app.errorhandler(BrokerError)
+    async def broker_trouble(error: BrokerError) -> Response:
+        log.warning("broker: %s", error)
+        problem = RequestError(ErrorCode.BROKER_UNAVAILABLE, "The message broker did not answer; try again.")
+        return problem_response(problem, {"Retry-After": str(BROKER_RETRY_SECS)})
+
+    @app.errorhandler(HTTPException)
+    async def from_framework(error: HTTPException) -> Response:
+        code = _BY_STATUS.get(error.code or 500, ErrorCode.INVALID_REQUEST)
+        return problem_response(RequestError(code, error.description or error.name))
+
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error)
+        return problem_response(
+            RequestError(ErrorCode.INTERNAL, "An unexpected error; the log has the details.")
+        )

@@ -1,0 +1,46 @@
+"""Server-sent events: what a client is sent for each event of a job. Pure: events in, bytes out."""
+
+import msgspec
+
+from schemas import events
+from schemas.jobs import Job
+from schemas.subjects import QUEUED
+
+HEARTBEAT = b":\n"
+"""One comment line. A blank line after it would, for some clients, end an event that has an id and no data."""
+
+
+def frame(event: str, data: dict[str, object], seq: int | None) -> bytes:
+    """One event; `seq` (its stream sequence) becomes the id that Last-Event-ID resumes after."""
+    head = "" if seq is None else f"id: {seq}\n"
+    body = msgspec.json.encode({"type": event, **data}).decode()
+    return f"{head}event: {event}\ndata: {body}\n\n".encode()
+
+
+def is_terminal(event_type: str) -> bool:
+    return event_type in events.TERMINAL_TYPES
+
+
+def render(event_type: str, body: bytes, job_id: str, seq: int, job: Job | None) -> bytes | None:
+    """The frame for a stored event; None for a type that this version does not know.
+
+    `job` must be given for a terminal event: what ends the stream carries the whole job.
+    """
+    if event_type == QUEUED:
+        return frame(QUEUED, {"job_id": job_id}, seq)
+    match events.decode(event_type, body):
+        case events.Started() as started:
+            return frame(event_type, {"job_id": job_id, "attempt": started.attempt}, seq)
+        case events.Progress(percent=percent):
+            return frame(event_type, {"percent": percent}, seq)
+        case events.SegmentAdded(segment=segment):
+            return frame(event_type, {"segment": segment}, seq)
+        case events.Done() | events.JobFailed() | events.JobCancelled():
+            return frame(event_type, {"job": job}, seq)
+        case None:
+            return None
+
+
+def last_event_id(text: str | None) -> int:
+    """The sequence after which to resume; 0, the beginning, for anything that is no id of ours."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else 0

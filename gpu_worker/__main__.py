@@ -1,0 +1,24 @@
+"""Start a worker: `python -m gpu_worker`. SIGTERM or SIGINT stops it in order."""
+
+import os
+import sys
+
+from broker.running import run_until_signal, set_up_logging
+from gpu_worker.gpu import NvmlGpu
+from gpu_worker.settings import WorkerSettings
+from gpu_worker.worker import Worker
+from schemas.settings import SettingsError, from_environment
+
+
+def main() -> int:
+    try:
+        settings = from_environment(WorkerSettings, os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"gpu_worker: {error}\n")
+        return 2
+    set_up_logging(settings.log_level)
+    return run_until_signal(Worker(settings, NvmlGpu()).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Everything that is done to a job before the GPU: fetch, decode, find speech, plan."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+
+from broker.audio_store import AudioStore
+from broker.errors import AudioCorrupt, AudioMissing
+from gpu_worker import audio, vad
+from gpu_worker.settings import WorkerSettings
+from gpu_worker.stretches import SAMPLE_RATE, Stretch, plan
+from schemas.errors import ErrorCode, JobError
+from schemas.jobs import JobRequest
+
+SPOOL_PREFIX = "whisper-jetstream-"
+
+
+class Plan(msgspec.Struct, kw_only=True, frozen=True):
+    """A job that is ready for the engine."""
+
+    pcm: Path
+    samples: int
+    stretches: list[Stretch]
+
+    @property
+    def duration_secs(self) -> float:
+        return round(self.samples / SAMPLE_RATE, 3)
+
+
+class Spool:
+    """The worker's folder for audio at work; what a killed worker left there goes at the next start."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        for old in root.glob(f"{SPOOL_PREFIX}*"):
+            pid = old.name.removeprefix(SPOOL_PREFIX).split("-")[0]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(old, ignore_errors=True)
+        self._root = root
+
+    def folder(self, job_id: str) -> Path:
+        """A new folder for one job; its caller removes it."""
+        return Path(
+            tempfile.mkdtemp(prefix=f"{SPOOL_PREFIX}{psutil.Process().pid}-{job_id[:16]}-", dir=self._root)
+        )
+
+
+async def prepare(
+    store: AudioStore, settings: WorkerSettings, job_id: str, request: JobRequest, folder: Path
+) -> Plan | JobError:
+    """Fetch, decode and plan into `folder`. What is the file's fault comes back as a JobError. Raises Unavailable."""
+    source, pcm = folder / "audio", folder / "pcm"
+    try:
+        await store.get_to_file(request.audio or job_id, source)
+        samples = await audio.decode(
+            source, pcm, timeout_secs=settings.decode_timeout_secs, max_secs=settings.max_audio_secs
+        )
+    except AudioMissing as error:
+        return JobError(code=ErrorCode.AUDIO_MISSING, message=f"The audio is not in the bucket: {error}.")
+    except AudioCorrupt as error:
+        return JobError(code=ErrorCode.AUDIO_CORRUPT, message=f"The stored audio is damaged: {error}.")
+    except audio.DecodeError as error:
+        return error.error
+    finally:
+        source.unlink(missing_ok=True)
+    stretches = await asyncio.to_thread(_plan, pcm, samples, settings, request.options.vad)
+    return Plan(pcm=pcm, samples=samples, stretches=stretches)
+
+
+def _plan(pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool) -> list[Stretch]:
+    """Blocking: the whole file is looked at once."""
+    signal = np.memmap(pcm, np.float32, mode="r")
+    activity = vad.speech_probabilities(signal) if use_vad else vad.loudness(signal)
+    return plan(activity, samples, settings.plan(), skip=use_vad)

@@ -1,0 +1,68 @@
+"""The worker's settings: environment variables of the same names in capitals."""
+
+import os
+import shlex
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import psutil
+
+from broker.connection import BrokerSettings
+from gpu_worker.stretches import PlanSettings
+from schemas.jobs import MAX_BEAM_SIZE
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
+    log_level: str = "info"
+    worker_id: str = ""
+    """Default: host name and process id."""
+    whisper_model: str = "large-v3"
+    whisper_model_path: str = ""
+    """Default: /models/ggml-<whisper_model>.bin."""
+    whisper_use_gpu: bool = True
+    whisper_flash_attn: bool = True
+    whisper_threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """0: the physical cores that this process may use."""
+    engine_command: str = ""
+    """Command line of the engine process; default: this Python with gpu_worker.engine.child."""
+    engine_load_timeout_secs: Positive = 600.0
+    engine_stall_secs: Positive = 1800.0
+    """An engine that says nothing for so long is killed. It speaks at least once per 30 s window of audio."""
+    abort_grace_secs: Positive = 1.5
+    """An engine that does not give up a cancelled job within this time is killed."""
+    job_max_attempts: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """So many attempts may pass without one more committed stretch."""
+    spool_dir: str = ""
+    """Default: the system's folder for temporary files."""
+    max_audio_secs: Positive = 24 * 3600.0
+    decode_timeout_secs: Positive = 1800.0
+    stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 120.0
+
+    def name(self) -> str:
+        return self.worker_id or f"{socket.gethostname().replace('.', '-')}-{os.getpid()}"
+
+    def model_path(self) -> Path:
+        return Path(self.whisper_model_path or f"/models/ggml-{self.whisper_model}.bin")
+
+    def command(self) -> list[str]:
+        return shlex.split(self.engine_command) or [sys.executable, "-m", "gpu_worker.engine.child"]
+
+    def threads(self) -> int:
+        if self.whisper_threads:
+            return self.whisper_threads
+        return max(1, min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))))
+
+    def widest_beam(self) -> int:
+        return MAX_BEAM_SIZE
+
+    def spool(self) -> Path:
+        return Path(self.spool_dir or tempfile.gettempdir())
+
+    def plan(self) -> PlanSettings:
+        return PlanSettings(target_secs=self.stretch_secs)

@@ -1,0 +1,119 @@
+"""Which parts of a file go to the engine, and in which portions. Pure: probabilities in, stretches out.
+
+A **span** is a piece of the file, (first sample, sample after the last). A **stretch** is what one whisper_full call
+gets: spans joined together, about two minutes in all. Long non-speech lies between spans and is never computed on;
+a stretch ends in non-speech, or, where nobody pauses, at the quietest moment of its second half. The same input always
+gives the same stretches, so a job can be resumed by counting them.
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+WINDOW = 512
+"""Samples per speech probability: 32 ms, what Silero VAD gives at 16 kHz."""
+Span = tuple[int, int]
+
+
+class PlanSettings(msgspec.Struct, kw_only=True, frozen=True):
+    """Seconds, and probabilities of speech."""
+
+    target_secs: float = 120.0
+    """No stretch is longer."""
+    speech: float = 0.5
+    """Speech begins where the probability rises to this ..."""
+    silence: float = 0.35
+    """... and ends where it falls below this: Silero's own pair."""
+    min_speech_secs: float = 0.1
+    """Anything shorter is a click."""
+    longest_pause_secs: float = 2.0
+    """A longer pause is cut out; a shorter one tells whisper where a sentence ends."""
+    pad_secs: float = 0.4
+    """So much of the surroundings of speech is kept: onsets are soft."""
+
+
+Stretch = list[Span]
+
+
+def plan(
+    activity: NDArray[np.float32], samples: int, settings: PlanSettings, *, skip: bool = True
+) -> list[Stretch]:
+    """Plan a file of `samples`. `activity` is per WINDOW: speech probability, or loudness where `skip` is False.
+
+    With `skip` False nothing is left out; `activity` only says where a cut hurts least.
+    """
+    spans = speech_spans(activity, samples, settings) if skip else ([(0, samples)] if samples else [])
+    target = int(settings.target_secs * SAMPLE_RATE)
+    stretches: list[Stretch] = []
+    current: Stretch = []
+    for start, end in spans:
+        while end - start > target - length(current):
+            room = target - length(current)
+            if length(current) >= target // 2:
+                stretches.append(current)
+                current = []
+                continue
+            cut = quietest(activity, start + max(room // 2, 1), start + room)
+            stretches.append([*current, (start, cut)])
+            start, current = cut, []
+        current.append((start, end))
+    if current:
+        stretches.append(current)
+    return stretches
+
+
+def speech_spans(activity: NDArray[np.float32], samples: int, settings: PlanSettings) -> list[Span]:
+    """Where there is speech, padded, and with pauses up to `longest_pause_secs` filled."""
+    pad, pause = int(settings.pad_secs * SAMPLE_RATE), int(settings.longest_pause_secs * SAMPLE_RATE)
+    shortest = settings.min_speech_secs * SAMPLE_RATE
+    spans: list[Span] = []
+    for first, last in _hysteresis(activity, settings):
+        start, end = first * WINDOW, min(last * WINDOW, samples)
+        if end - start < shortest:
+            continue
+        joins = bool(spans) and start - (spans[-1][1] - pad) <= pause
+        spans.append((spans.pop()[0] if joins else max(0, start - pad), end + pad))
+    return [(start, min(end, samples)) for start, end in spans]
+
+
+def _hysteresis(activity: NDArray[np.float32], settings: PlanSettings) -> list[Span]:
+    """Runs of windows that begin at `speech` and last until the probability falls below `silence`."""
+    decided = np.where(activity >= settings.speech, 1, np.where(activity < settings.silence, 0, -1))
+    decided = np.concatenate([[0], decided, [0]])
+    known = np.maximum.accumulate(np.where(decided >= 0, np.arange(decided.size), 0))
+    edges = np.diff(decided[known])
+    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+
+
+def quietest(activity: NDArray[np.float32], start: int, end: int) -> int:
+    """The sample between `start` and `end` around which a third of a second is quietest; the last one of equals."""
+    first, last = -(-start // WINDOW), end // WINDOW
+    part = activity[first : last + 1]
+    if part.size == 0:
+        return end
+    smooth = np.convolve(part, np.ones(11, np.float32), mode="same")
+    best = part.size - 1 - int(np.argmin(smooth[::-1]))
+    return min(max((first + best) * WINDOW, start), end)
+
+
+def length(stretch: Stretch) -> int:
+    """Samples that the engine gets."""
+    return sum(end - start for start, end in stretch)
+
+
+def file_seconds(stretch: Stretch, seconds: float, *, is_end: bool) -> float:
+    """The time in the file of a time in the joined stretch. At a joint an end belongs to the piece before it."""
+    sample = seconds * SAMPLE_RATE
+    for start, end in stretch:
+        size = end - start
+        if sample < size or (is_end and sample <= size):
+            return round((start + sample) / SAMPLE_RATE, 3)
+        sample -= size
+    return round(stretch[-1][1] / SAMPLE_RATE, 3)
+
+
+def after(stretch: Stretch, seconds: float) -> Stretch:
+    """What is left of a stretch when everything up to `seconds` of the file is done."""
+    done = round(seconds * SAMPLE_RATE)
+    return [(max(start, done), end) for start, end in stretch if end > done]

@@ -1,0 +1,180 @@
+"""One job on the engine: stretch by stretch, each segment published as it is found, each stretch committed.
+
+A published segment is final: the event log is the transcript. Whoever takes the job over after a crash begins behind
+the last published segment of the first uncommitted stretch.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from broker.event_log import EventLog
+from broker.job_records import JobRecords
+from gpu_worker import stretches
+from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
+from gpu_worker.preparing import Plan
+from gpu_worker.stretches import SAMPLE_RATE, Stretch
+from schemas.events import Progress, SegmentAdded
+from schemas.job_lifecycle import Committed
+from schemas.jobs import JobRecord, Segment, Word
+from schemas.languages import AUTO
+
+PROMPT_TAIL_CHARS = 200
+"""So much of the text so far goes before the next stretch: about what fits into the engine's context of 64 tokens."""
+
+
+class JobCancelled(Exception):
+    """The engine gave the job up because it was asked to."""
+
+
+class EngineRefused(Exception):
+    """whisper.cpp returned an error code for this job."""
+
+
+class Transcription:
+    def __init__(
+        self,
+        record: JobRecord,
+        plan: Plan,
+        records: JobRecords,
+        log: EventLog,
+        cancelled: asyncio.Event,
+        grace_secs: float,
+    ) -> None:
+        self._record, self._plan, self._records, self._log = record, plan, records, log
+        self._cancelled, self._grace_secs = cancelled, grace_secs
+        self._segments: list[Segment] = []
+        self._last_seq = 0
+        self._percent = record.progress
+
+    async def run(self, engine: EngineProcess) -> None:
+        """Transcribe and commit all that is not committed yet.
+
+        Raises JobCancelled, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
+        Unavailable.
+        """
+        self._segments, self._last_seq = await self._log.segments(self._record.id)
+        done_secs = self._segments[-1].end if self._segments else 0.0
+        for number, stretch in enumerate(self._plan.stretches):
+            if number < self._record.committed:
+                continue
+            rest = stretches.after(stretch, done_secs)
+            finished = await self._transcribe(engine, rest) if rest else None
+            await self._commit(number + 1, stretch, finished)
+
+    async def _transcribe(self, engine: EngineProcess, stretch: Stretch) -> Finished:
+        async with self._aborting_when_cancelled(engine):
+            try:
+                return await self._listen(engine, stretch)
+            except EngineFailure as error:
+                if self._cancelled.is_set():  # it did not obey and was killed for it
+                    raise JobCancelled from error
+                raise
+
+    async def _listen(self, engine: EngineProcess, stretch: Stretch) -> Finished:
+        async for reply in engine.transcribe(self._order(stretch)):
+            match reply:
+                case SegmentFound():
+                    await self._publish(reply, stretch)
+                case ProgressMade(fraction=fraction):
+                    await self._tell_progress(stretch, fraction)
+                case Finished():
+                    return reply
+                case Aborted():
+                    raise JobCancelled
+                case Rejected(reason=reason, fatal=fatal):
+                    if fatal:
+                        engine.kill()
+                    raise EngineRefused(reason)
+                case other:
+                    raise EngineRefused(f"unexpected {type(other).__name__}")
+        raise EngineRefused("the engine ended without an answer")
+
+    @asynccontextmanager
+    async def _aborting_when_cancelled(self, engine: EngineProcess) -> AsyncIterator[None]:
+        aborting = asyncio.create_task(self._abort_when_cancelled(engine), name=f"cancel {self._record.id}")
+        try:
+            yield
+        finally:
+            aborting.cancel()
+            await asyncio.wait([aborting])
+
+    async def _abort_when_cancelled(self, engine: EngineProcess) -> None:
+        await self._cancelled.wait()
+        await engine.abort()
+        await asyncio.sleep(self._grace_secs)
+        engine.kill()  # it did not obey; whoever listens to it sees its death
+
+    def _order(self, stretch: Stretch) -> Transcribe:
+        options = self._record.request.options
+        return Transcribe(
+            call=0,
+            pcm_path=str(self._plan.pcm),
+            spans=stretch,
+            language=options.language if options.language != AUTO else self._record.language or AUTO,
+            task=options.task,
+            words=options.words,
+            prompt=(options.prompt + tail("".join(s.text for s in self._segments[-20:]))).strip(),
+            beam_size=options.beam_size,
+            temperature=options.temperature,
+        )
+
+    async def _publish(self, found: SegmentFound, stretch: Stretch) -> None:
+        if not found.text.strip():
+            return
+        segment = Segment(
+            index=len(self._segments),
+            start=stretches.file_seconds(stretch, found.start, is_end=False),
+            end=stretches.file_seconds(stretch, found.end, is_end=True),
+            text=found.text,
+            words=None if found.words is None else [_in_file(word, stretch) for word in found.words],
+        )
+        event = SegmentAdded(job_id=self._record.id, at=datetime.now(UTC), segment=segment)
+        self._last_seq = await self._log.append(event, expect_last=self._last_seq)
+        self._segments.append(segment)
+
+    async def _tell_progress(self, stretch: Stretch, fraction: float) -> None:
+        seconds = fraction * stretches.length(stretch) / SAMPLE_RATE
+        await self._tell(
+            int(100 * stretches.file_seconds(stretch, seconds, is_end=True) / self._plan.duration_secs)
+        )
+
+    async def _tell(self, percent: int) -> None:
+        """Progress only ever grows, and 100 is said by the end alone."""
+        percent = min(percent, 99)
+        if percent > self._percent:
+            self._percent = percent
+            await self._log.append(Progress(job_id=self._record.id, at=datetime.now(UTC), percent=percent))
+
+    async def _commit(self, committed: int, stretch: Stretch, finished: Finished | None) -> None:
+        record = self._record
+        await self._tell(int(100 * stretch[-1][1] / self._plan.samples))
+        change = Committed(
+            at=datetime.now(UTC),
+            epoch=record.epoch,
+            committed=committed,
+            progress=self._percent,
+            language=record.language or (finished.language if finished else None),
+            language_probability=record.language_probability
+            or (finished.language_probability if finished else None),
+        )
+        self._record = await self._records.change(record.id, change)
+
+
+def tail(text: str) -> str:
+    """The end of a text, from the beginning of a word."""
+    if len(text) <= PROMPT_TAIL_CHARS:
+        return text
+    cut = text[-PROMPT_TAIL_CHARS:]
+    return cut[cut.find(" ") :] if " " in cut else cut
+
+
+def _in_file(word: Word, stretch: Stretch) -> Word:
+    return Word(
+        start=stretches.file_seconds(stretch, word.start, is_end=False),
+        end=stretches.file_seconds(stretch, word.end, is_end=True),
+        text=word.text,
+        probability=word.probability,
+    )

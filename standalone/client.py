@@ -1,0 +1,88 @@
+"""The command line's HTTP client: submit, follow, list, cancel."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx_sse
+
+TIMEOUT = httpx.Timeout(30.0, read=None, write=None)
+TERMINAL = ("done", "failed", "cancelled")
+RECONNECTS = 10
+
+
+class ClientError(Exception):
+    """What the server said, or that it cannot be reached."""
+
+
+class GatewayClient:
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+
+    def wait_until_up(self, timeout_secs: float) -> None:
+        """Raises ClientError."""
+        deadline = time.monotonic() + timeout_secs
+        while True:
+            try:
+                self._http.get("/openapi.json")
+            except httpx.TransportError as error:
+                if time.monotonic() > deadline:
+                    raise ClientError(f"nothing answers at {self._url}: {error}") from error
+                time.sleep(0.1)
+            else:
+                return
+
+    def submit(self, path: Path, fields: dict[str, str]) -> str:
+        """The job's id. Raises ClientError."""
+        with path.open("rb") as file:
+            answer = self._json("POST", "/jobs", data=fields, files={"audio": (path.name, file)})
+        return str(answer["job_id"])
+
+    def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """The job's events up to its end; a broken connection is resumed. Raises ClientError."""
+        last, broken = "", 0
+        while True:
+            headers = {"Last-Event-ID": last} if last else {}
+            try:
+                with httpx_sse.connect_sse(
+                    self._http, "GET", f"/jobs/{job_id}/stream", headers=headers
+                ) as source:
+                    _raise_for_problem(source.response)
+                    for event in source.iter_sse():
+                        last, broken = event.id or last, 0
+                        yield json.loads(event.data)
+                        if event.event in TERMINAL:
+                            return
+            except httpx.TransportError as error:
+                broken += 1
+                if broken > RECONNECTS:
+                    raise ClientError(f"the connection to {self._url} is lost: {error}") from error
+                time.sleep(min(5.0, 0.2 * 2**broken))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/jobs")["jobs"])
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        return self._json("DELETE", f"/jobs/{job_id}")
+
+    def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise ClientError(f"nothing answers at {self._url}: {error}") from error
+        _raise_for_problem(response)
+        return dict(response.json())
+
+
+def _raise_for_problem(response: httpx.Response) -> None:
+    if response.is_error:
+        response.read()
+        try:
+            detail = response.json()["detail"]
+        except (ValueError, KeyError):
+            detail = response.text[:200]
+        raise ClientError(f"{response.status_code}: {detail}")

@@ -1,0 +1,90 @@
+"""What a person sees: progress bars, live segments, the transcript."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from standalone.client import GatewayClient
+
+screen = Console(stderr=True, highlight=False)
+"""Progress goes to stderr, transcripts to stdout, so that a pipe gets the text alone."""
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as 0:01:05.20."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes // 60)}:{int(minutes % 60):02d}:{rest:05.2f}"
+
+
+def transcribe(client: GatewayClient, path: Path, fields: dict[str, str]) -> dict[str, Any]:
+    """Submit a file, show how it goes; the job as it ended. Raises ClientError."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=screen) as progress:
+        bar = progress.add_task(f"{path.name}: upload", total=100)
+        job_id = client.submit(path, fields)
+        progress.update(bar, description=f"{path.name}: queued")
+        job: dict[str, Any] = {}
+        for event in client.follow(job_id):
+            match event["type"]:
+                case "started":
+                    progress.update(bar, description=f"{path.name}: running")
+                case "progress":
+                    progress.update(bar, completed=event["percent"])
+                case "segment":
+                    segment = event["segment"]
+                    times = f"[{clock(segment['start'])} --> {clock(segment['end'])}] "
+                    progress.console.print(Text(times, "dim") + Text(segment["text"]))
+                case "done" | "failed" | "cancelled":
+                    job = event["job"]
+                    progress.update(bar, completed=100, description=f"{path.name}: {event['type']}")
+                case _:  # events of a later version
+                    pass
+        return job
+
+
+def text_of(job: dict[str, Any]) -> str:
+    return "".join(segment["text"] for segment in job["segments"]).strip()
+
+
+class Download:
+    """A progress bar for a model's download; use as a context manager."""
+
+    def __init__(self, name: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, console=screen)
+        self._bar = self._progress.add_task(f"model {name}", total=None, visible=False)
+
+    def __enter__(self) -> "Download":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def report(self, done: int, total: int | None) -> None:
+        self._progress.update(self._bar, completed=done, total=total, visible=True)
+
+
+def show(job: dict[str, object]) -> int:
+    """Print the transcript, or why there is none; the exit status."""
+    error = job.get("error")
+    if isinstance(error, dict):
+        screen.print(f"{error['code']}: {error['message']}", markup=False)
+        return 1
+    print(text_of(job))
+    return 0 if job.get("status") == "done" else 1
