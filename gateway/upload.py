@@ -1,11 +1,15 @@
-"""A multipart form whose `audio` part streams into the audio store while it arrives. No temporary file, flat memory."""
+"""A multipart form whose `audio` part streams into the audio store while it arrives. No temporary file, flat memory.
+
+werkzeug's sans-I/O decoder is not used: cut within two bytes behind a boundary, it appends a CR to the part before or
+loses the form (werkzeug 3.1.9, found by tests/unit/test_upload.py; docs/adr/0005).
+"""
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
 
 import msgspec
-from werkzeug.exceptions import RequestEntityTooLarge
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from schemas.errors import ErrorCode, RequestError
 
@@ -16,6 +20,10 @@ MAX_PARTS = 100
 
 Sink = Callable[[dict[str, str], str | None, AsyncIterator[bytes]], Awaitable[None]]
 """Gets the fields before the audio, its file name, its bytes; must take all of them."""
+
+
+Event: TypeAlias = Any  # multipart has no types: MultipartSegment | bytes | bytearray | None
+"""What the parser says: a part begins, a piece of it, its end."""
 
 
 class Upload(msgspec.Struct, kw_only=True, frozen=True):
@@ -34,26 +42,24 @@ def boundary(content_type: str) -> bytes:
 
 async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> Upload:
     """Read the whole form; the audio goes to `sink` as it comes. Raises RequestError and what `sink` raises."""
-    events = _events(body, MultipartDecoder(boundary(content_type), max_parts=MAX_PARTS))
+    events = _events(body, PushMultipartParser(boundary(content_type), max_segment_count=MAX_PARTS))
     fields: dict[str, str] = {}
     found, filename, size = False, None, 0
     async for event in events:
-        match event:
-            case File(name=name) if name == AUDIO_FIELD and not found:
-                found, filename = True, event.filename or None
-                await sink(dict(fields), filename, _part(events))
-            case File(name=name):
-                detail = f"There must be one file, named `{AUDIO_FIELD}`."
-                raise RequestError(ErrorCode.INVALID_REQUEST, detail, name)
-            case Field(name=name):
-                if name == AUDIO_FIELD:
-                    detail = "The audio must be a file, not text: `-F audio=@file` with the @."
-                    raise RequestError(ErrorCode.MISSING_AUDIO, detail, AUDIO_FIELD)
-                value = await _text(name, _part(events), MAX_FIELD_BYTES - size)
-                size += len(value)
-                fields[name] = value
-            case _:
-                pass
+        if not isinstance(event, MultipartSegment):
+            continue
+        if event.name != AUDIO_FIELD and event.filename is None:
+            fields[event.name] = value = await _text(event.name, _part(events), MAX_FIELD_BYTES - size)
+            size += len(value)
+        elif event.name != AUDIO_FIELD or found:
+            detail = f"There must be one file, named `{AUDIO_FIELD}`."
+            raise RequestError(ErrorCode.INVALID_REQUEST, detail, event.name)
+        elif event.filename is None:
+            detail = "The audio must be a file, not text: `-F audio=@file` with the @."
+            raise RequestError(ErrorCode.MISSING_AUDIO, detail, AUDIO_FIELD)
+        else:
+            found, filename = True, event.filename or None
+            await sink(dict(fields), filename, _part(events))
     if not found:
         raise RequestError(
             ErrorCode.MISSING_AUDIO, f"The form has no file named `{AUDIO_FIELD}`.", AUDIO_FIELD
@@ -61,33 +67,30 @@ async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> 
     return Upload(fields=fields, filename=filename)
 
 
-async def _events(body: AsyncIterable[bytes], decoder: MultipartDecoder) -> AsyncIterator[Event]:
+async def _events(body: AsyncIterable[bytes], parser: PushMultipartParser) -> AsyncIterator[Event]:
     """The form's events up to its end. Raises RequestError if it has none."""
     try:
         async for piece in body:
-            decoder.receive_data(piece)
-            while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+            for event in parser.parse(piece):
                 yield event
     except TimeoutError as error:
         raise RequestError(ErrorCode.UPLOAD_INCOMPLETE, "The upload stalled.") from error
-    except (ValueError, RequestEntityTooLarge) as error:
+    except MultipartError as error:
         raise RequestError(ErrorCode.INVALID_REQUEST, f"The form is malformed: {error}.") from error
     try:
-        decoder.receive_data(None)
-        decoder.next_event()
-    except ValueError as error:
+        parser.close()
+    except MultipartError as error:
         detail = "The upload ended before the form did."
         raise RequestError(ErrorCode.UPLOAD_INCOMPLETE, detail) from error
 
 
 async def _part(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    """The bytes of the part that has just begun."""
+    """The bytes of the part that has just begun; None ends it."""
     async for event in events:
-        if isinstance(event, Data):
-            if event.data:
-                yield event.data
-            if not event.more_data:
-                return
+        if event is None:
+            return
+        if isinstance(event, bytes | bytearray):
+            yield bytes(event)
 
 
 async def _text(name: str, part: AsyncIterator[bytes], limit: int) -> str:

@@ -5,9 +5,10 @@ Theory of operation
 2. Everything that happens to it is a Change. `advance` is the only place where a status changes.
 3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final:
    whoever stores a terminal record first wins, because records are stored by compare-and-set.
-4. Each claim by a worker raises `epoch`. A change that carries an older epoch is illegal: the worker that sent it
+4. `attempts` counts claims since the last progress: a commit forgives the earlier ones, a release is none.
+5. Each claim by a worker raises `epoch`. A change that carries an older epoch is illegal: the worker that sent it
    has lost the job to another one and must stop.
-5. Nothing here reads a clock: times come with the change.
+6. Nothing here reads a clock: times come with the change.
 If you add a change, add its row here, its handling in `advance`, and see docs/architecture.md for the picture.
 """
 
@@ -113,12 +114,13 @@ def _fields(record: JobRecord, change: Change) -> dict[str, object]:
         case Committed():
             return {
                 "committed": change.committed,
+                "attempts": 1,
                 "progress": max(record.progress, change.progress),
                 "language": change.language,
                 "language_probability": change.language_probability,
             }
         case Released():
-            return {"worker_id": None}
+            return {"worker_id": None, "attempts": record.attempts - 1}
         case Completed():
             return {"progress": 100, "completed_at": change.at}
         case Failed():

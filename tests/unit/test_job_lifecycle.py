@@ -1,0 +1,122 @@
+"""The job's state machine: every (status, change) pair, and epochs."""
+
+import itertools
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from schemas.errors import ErrorCode, JobError
+from schemas.events import Done, JobCancelled, JobFailed, decode, event_type, terminal_event
+from schemas.job_lifecycle import (
+    TERMINAL,
+    TRANSITIONS,
+    Cancelled,
+    Change,
+    Claimed,
+    Committed,
+    Completed,
+    Failed,
+    IllegalChange,
+    Prepared,
+    Released,
+    advance,
+)
+from schemas.jobs import JobRecord, JobRequest, JobStatus
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+ERROR = JobError(code=ErrorCode.AUDIO_EMPTY, message="empty")
+CHANGES: list[Change] = [
+    Claimed(at=NOW, worker_id="w"),
+    Prepared(at=NOW, epoch=1, duration_secs=9.5, stretches=3),
+    Committed(at=NOW, epoch=1, committed=1, progress=40, language="de", language_probability=0.9),
+    Released(at=NOW, epoch=1),
+    Completed(at=NOW, epoch=1),
+    Failed(at=NOW, epoch=1, error=ERROR),
+    Cancelled(at=NOW),
+]
+LEGAL = {
+    (JobStatus.QUEUED, Claimed): JobStatus.RUNNING,
+    (JobStatus.QUEUED, Cancelled): JobStatus.CANCELLED,
+    (JobStatus.RUNNING, Claimed): JobStatus.RUNNING,
+    (JobStatus.RUNNING, Prepared): JobStatus.RUNNING,
+    (JobStatus.RUNNING, Committed): JobStatus.RUNNING,
+    (JobStatus.RUNNING, Released): JobStatus.QUEUED,
+    (JobStatus.RUNNING, Completed): JobStatus.DONE,
+    (JobStatus.RUNNING, Failed): JobStatus.FAILED,
+    (JobStatus.RUNNING, Cancelled): JobStatus.CANCELLED,
+}
+
+
+def record(status: JobStatus) -> JobRecord:
+    return JobRecord(id="j", status=status, request=JobRequest(), created_at=NOW, epoch=1, attempts=1)
+
+
+@pytest.mark.parametrize(("status", "change"), list(itertools.product(JobStatus, CHANGES)))
+def test_every_pair(status: JobStatus, change: Change) -> None:
+    before = record(status)
+    expected = LEGAL.get((status, type(change)))
+    if expected is None:
+        with pytest.raises(IllegalChange):
+            advance(before, change)
+    else:
+        assert advance(before, change).status is expected
+    assert before == record(status)
+
+
+def test_terminal_statuses_are_those_without_a_way_out() -> None:
+    assert {JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED} == TERMINAL
+    assert not TERMINAL & set(TRANSITIONS)
+
+
+@pytest.mark.parametrize("change", [c for c in CHANGES if hasattr(c, "epoch")])
+def test_an_older_claim_can_change_nothing(change: Change) -> None:
+    newer = advance(record(JobStatus.RUNNING), Claimed(at=NOW, worker_id="two"))
+    assert newer.epoch == 2
+    with pytest.raises(IllegalChange, match="lost"):
+        advance(newer, change)
+
+
+def test_a_life() -> None:
+    job = JobRecord(id="j", status=JobStatus.QUEUED, request=JobRequest(), created_at=NOW)
+    for change in CHANGES[:3]:
+        job = advance(job, change)
+    assert (job.worker_id, job.stretches, job.committed, job.progress, job.language) == ("w", 3, 1, 40, "de")
+    job = advance(job, Completed(at=NOW, epoch=1))
+    assert (job.status, job.progress, job.completed_at) == (JobStatus.DONE, 100, NOW)
+
+
+def test_a_commit_forgives_attempts_and_a_release_is_none() -> None:
+    job = record(JobStatus.RUNNING)
+    for _ in range(3):
+        job = advance(job, Claimed(at=NOW, worker_id="w"))
+    assert job.attempts == 4
+    job = advance(job, msgspec.structs.replace(CHANGES[2], epoch=job.epoch))
+    assert job.attempts == 1
+    job = advance(job, Released(at=NOW, epoch=job.epoch))
+    assert (job.attempts, job.worker_id) == (0, None)
+
+
+def test_progress_never_falls() -> None:
+    job = advance(record(JobStatus.RUNNING), CHANGES[2])
+    assert advance(job, msgspec.structs.replace(CHANGES[2], progress=10)).progress == 40
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(JobStatus.DONE, Done), (JobStatus.FAILED, JobFailed), (JobStatus.CANCELLED, JobCancelled)],
+)
+def test_terminal_events(status: JobStatus, kind: type) -> None:
+    event = terminal_event(record(status), NOW)
+    assert type(event) is kind
+    assert event_type(event) == status
+    assert decode(event_type(event), msgspec.json.encode(event)) == event
+
+
+def test_no_terminal_event_of_a_running_job() -> None:
+    with pytest.raises(ValueError, match="no end"):
+        terminal_event(record(JobStatus.RUNNING), NOW)
+
+
+def test_events_of_a_later_version_are_none() -> None:
+    assert decode("sparkle", b"{}") is None

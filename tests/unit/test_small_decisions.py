@@ -1,0 +1,67 @@
+"""Restart backoff, frames, the prompt's tail."""
+
+import pytest
+
+from gpu_worker.engine import protocol
+from gpu_worker.transcription import PROMPT_TAIL_CHARS, tail
+from schemas.jobs import Task
+from standalone.restarts import MAX_DELAY_SECS, STABLE_SECS, Backoff, death_in_words
+
+MESSAGES = [
+    protocol.Load(model_path="/m", threads=2, beam_size=8),
+    protocol.Transcribe(
+        call=1,
+        pcm_path="/p",
+        spans=[(0, 5), (7, 9)],
+        language="auto",
+        task=Task.TRANSLATE,
+        words=True,
+        prompt="x",
+        beam_size=5,
+        temperature=0.0,
+    ),
+    protocol.Abort(call=1),
+    protocol.Loaded(backend="cpu", load_secs=0.5),
+    protocol.LoadFailed(reason="no"),
+    protocol.SegmentFound(start=0, end=1, text=" ü", words=None),
+    protocol.ProgressMade(fraction=0.5),
+    protocol.Finished(language="de", language_probability=0.9, engine_secs=1),
+    protocol.Aborted(),
+    protocol.Rejected(reason="no", fatal=True),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_frames_round_trip(message: protocol.AnyCommand | protocol.AnyReply) -> None:
+    data = protocol.frame(message)
+    assert protocol.body_length(data[:4]) == len(data) - 4
+    decoder = protocol.command_decoder if isinstance(message, protocol.Command) else protocol.reply_decoder
+    assert decoder.decode(data[4:]) == message
+
+
+@pytest.mark.parametrize("header", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"Segm"])
+def test_what_is_no_frame(header: bytes) -> None:
+    with pytest.raises(ValueError, match="none of ours"):
+        protocol.body_length(header)
+
+
+def test_backoff_doubles_to_a_limit_and_forgives_a_stable_life() -> None:
+    backoff = Backoff()
+    delays = [backoff.after_death(1.0) for _ in range(10)]
+    assert delays[:3] == [0.5, 1.0, 2.0]
+    assert delays[-1] == MAX_DELAY_SECS
+    assert backoff.after_death(STABLE_SECS) == 0.5
+
+
+def test_deaths_are_told_in_words() -> None:
+    assert death_in_words("gateway", -9) == "gateway was ended by signal 9"
+    assert death_in_words("gateway", 1) == "gateway exited with status 1"
+
+
+def test_the_prompts_tail_begins_at_a_word() -> None:
+    assert tail(" one two") == " one two"
+    text = " abcdefg" * 100
+    cut = tail(text)
+    assert len(cut) <= PROMPT_TAIL_CHARS
+    assert cut.startswith(" abcdefg")
+    assert len(tail("x" * 500)) == PROMPT_TAIL_CHARS
