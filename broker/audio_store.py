@@ -66,10 +66,10 @@ class AudioStore:
                 with mapped_errors():
                     in_flight.append(await self._js.publish_async(subject, chunk))
                     if len(in_flight) >= CHUNKS_IN_FLIGHT:
-                        await asyncio.wait_for(in_flight.popleft(), IDLE_TIMEOUT_SECS)
+                        await _stored(in_flight.popleft())
             with mapped_errors():
                 while in_flight:
-                    await asyncio.wait_for(in_flight.popleft(), IDLE_TIMEOUT_SECS)
+                    await _stored(in_flight.popleft())
             info = ObjectInfo(
                 name=name,
                 bucket=AUDIO_BUCKET,
@@ -156,6 +156,11 @@ class AudioStore:
                     future.exception()  # retrieved: the upload has failed already, for a reason of its own
         with mapped_errors():
             await self._js.purge_stream(self._stream, subject=subject)
+
+
+async def _stored(acknowledgement: "asyncio.Future[PubAck]") -> None:
+    async with asyncio.timeout(IDLE_TIMEOUT_SECS):
+        await acknowledgement
 
 
 def _meta_subject(name: str) -> str:

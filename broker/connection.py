@@ -40,9 +40,17 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turn nats errors into broker errors; JetStream API errors without a meaning of their own pass as Unavailable."""
+    """Turn nats errors into broker errors; JetStream API errors without a meaning of their own pass as Unavailable.
+
+    Also raises CancelledError where nats-py has lost it: it uses asyncio.wait_for, which before Python 3.12 forgets a
+    cancellation that comes together with the result. An upload then lived on after its client had gone.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
     try:
         yield
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
     except KeyWrongLastSequenceError as error:
         raise Conflict(str(error)) from error
     except APIError as error:
@@ -57,7 +65,7 @@ def mapped_errors() -> Iterator[None]:
 
 @asynccontextmanager
 async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Client, JetStreamContext]]:
-    """A connection that reconnects for ever, drained at the end. Raises Unavailable if the first connect fails."""
+    """A connection that reconnects for ever, flushed at the end. Raises Unavailable if the first connect fails."""
 
     async def on_error(error: Exception) -> None:
         log.warning("nats: %s: %s", type(error).__name__, error)
@@ -87,10 +95,12 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
         yield client, client.jetstream(timeout=10)
     finally:
         closing = True
+        # Not drain(): it waits for subscriptions to be read out, which nobody does any more.
         try:
-            await asyncio.wait_for(client.drain(), 5)
-        except (nats.errors.Error, TimeoutError):  # the server is gone: there is nobody to say goodbye to
-            await client.close()
+            await client.flush(timeout=2)
+        except (nats.errors.Error, OSError) as error:
+            log.info("nats: nobody to say goodbye to (%s)", error)
+        await client.close()
 
 
 async def _first_connection(settings: BrokerSettings, **options: object) -> Client:

@@ -86,9 +86,7 @@ async def ensure(js: JetStreamContext, settings: BrokerSettings) -> None:
             tasks.create_task(
                 _ensure_bucket(js, subjects.RECORDS_BUCKET, settings, settings.job_retention_secs)
             )
-            tasks.create_task(
-                _ensure_bucket(js, subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS, StorageType.MEMORY)
-            )
+            tasks.create_task(_ensure_bucket(js, subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS))
             tasks.create_task(_ensure_objects(js, settings))
         await js.add_consumer(subjects.JOBS_STREAM, gpu_worker_consumer(settings))
 
@@ -103,15 +101,15 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def _ensure_bucket(
-    js: JetStreamContext,
-    bucket: str,
-    settings: BrokerSettings,
-    ttl: float,
-    storage: StorageType = StorageType.FILE,
-) -> None:
+async def _ensure_bucket(js: JetStreamContext, bucket: str, settings: BrokerSettings, ttl: float) -> None:
+    """On disk: a bucket in memory is gone after a restart of the server, and nobody would make it again."""
     config = KeyValueConfig(
-        bucket=bucket, ttl=ttl, storage=storage, replicas=settings.nats_replicas, direct=True, history=1
+        bucket=bucket,
+        ttl=ttl,
+        storage=StorageType.FILE,
+        replicas=settings.nats_replicas,
+        direct=True,
+        history=1,
     )
     try:
         await js.create_key_value(config)

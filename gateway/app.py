@@ -5,10 +5,11 @@ import logging
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
-from quart import Quart
+from quart import Quart, request
 
 from broker import topology
 from broker.connection import connect
+from broker.errors import Unavailable
 from gateway import docs, health, jobs, problems
 from gateway.body import PacedBody, PacedConnection, PacedRequest
 from gateway.services import Services
@@ -30,6 +31,12 @@ def create_app(services: Services) -> Quart:
     for blueprint in (jobs.blueprint(services), health.blueprint(services), docs.blueprint()):
         app.register_blueprint(blueprint)
     problems.install(app)
+
+    @app.before_request
+    async def answer_at_once_without_a_broker() -> None:
+        if request.blueprint != docs.NAME and not services.client.is_connected:
+            raise Unavailable("there is no connection to nats-server")
+
     return app
 
 

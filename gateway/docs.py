@@ -19,6 +19,9 @@ PAGE = """<!doctype html>
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true});\n'
 
 
+NAME = "docs"
+
+
 def assets() -> Path:
     """Where the package keeps Swagger UI; only its files are used, never its code."""
     package = importlib.util.find_spec("flask_swagger_ui")
@@ -28,7 +31,7 @@ def assets() -> Path:
 
 
 def blueprint() -> Blueprint:
-    docs = Blueprint("docs", __name__)
+    docs = Blueprint(NAME, __name__)
     body, folder = encoded(), assets()
 
     @docs.get("/openapi.json")

@@ -30,7 +30,8 @@ class Listener:
         if self._overflown:
             raise ClientTooSlow
         try:
-            return await asyncio.wait_for(self._events.get(), timeout_secs)
+            async with asyncio.timeout(timeout_secs):
+                return await self._events.get()
         except TimeoutError:
             return None
 

@@ -5,6 +5,7 @@ the last published segment of the first uncommitted stretch.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed
 from schemas.jobs import JobRecord, Segment, Word
 from schemas.languages import AUTO
+
+log = logging.getLogger(__name__)
 
 PROMPT_TAIL_CHARS = 200
 """So much of the text so far goes before the next stretch: about what fits into the engine's context of 64 tokens."""
@@ -61,7 +64,10 @@ class Transcription:
             if number < self._record.committed:
                 continue
             rest = stretches.after(stretch, done_secs)
-            finished = await self._transcribe(engine, rest) if rest else None
+            finished = None
+            if rest:
+                log.info("job %s: stretch %d of %d", self._record.id, number + 1, len(self._plan.stretches))
+                finished = await self._transcribe(engine, rest)
             await self._commit(number + 1, stretch, finished)
 
     async def _transcribe(self, engine: EngineProcess, stretch: Stretch) -> Finished:

@@ -70,7 +70,7 @@ class Worker:
             finally:
                 await self._model.close()
                 await self._give_back()
-                await self._statuses.forget(settings.name())
+                await self._sign_off(self._statuses)
 
     async def _work(self, services: Services, js: JetStreamContext) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -124,10 +124,17 @@ class Worker:
         """On the way out: the queue gets its jobs back now, not after the ack deadline."""
         for job in list(self._in_hand.values()):
             try:
-                await asyncio.wait_for(job.release(), 5)
+                async with asyncio.timeout(5):
+                    await job.release()
             except (BrokerError, TimeoutError) as error:
                 log.warning("job %s could not be given back, its deadline will do it: %s", job.job_id, error)
             await self._let_go(job)
+
+    async def _sign_off(self, statuses: WorkerStatuses) -> None:
+        try:
+            await statuses.forget(self._settings.name())
+        except BrokerError as error:  # the status expires by itself
+            log.info("no goodbye to the broker: %s", error)
 
     @asynccontextmanager
     async def _listening_for_cancels(self, client: Client) -> AsyncIterator[None]:

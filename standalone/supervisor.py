@@ -49,7 +49,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), STOP_GRACE_SECS)
+        async with asyncio.timeout(STOP_GRACE_SECS):
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -10,7 +10,9 @@ from nats.js import JetStreamContext
 
 from broker import topology
 from broker.connection import BrokerSettings, connect
+from standalone import models
 from tests.support.nats_process import NatsProcess
+from tests.support.system import Gateway, System
 
 for name in [n for n in os.environ if n.startswith(("WHISPER_", "NATS_", "JOB_", "MODEL_"))]:
     del os.environ[name]  # what the developer has set must not change what is tested
@@ -39,3 +41,28 @@ async def client(broker_settings: BrokerSettings) -> AsyncIterator[Client]:
 @pytest.fixture
 def js(client: Client) -> JetStreamContext:
     return client.jetstream()
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that the repository ships, unpacked."""
+    return models.fetch(models.DEMO, tmp_path_factory.mktemp("models"), "", lambda _done, _total: None)
+
+
+@pytest.fixture
+def system(tmp_path: Path, demo_model: Path) -> Iterator[System]:
+    """An empty system of real processes; its logs are printed when the test fails."""
+    system = System(tmp_path, demo_model)
+    yield system
+    system.close()
+    print(system.logs())
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iterator[tuple[System, Gateway]]:
+    """One worker and one gateway for all tests of a module that only submit jobs."""
+    system = System(tmp_path_factory.mktemp("shared"), demo_model)
+    system.worker()
+    yield system, system.gateway()
+    system.close()
+    print(system.logs())

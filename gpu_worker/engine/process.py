@@ -135,7 +135,8 @@ class EngineProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), grace_secs)
+            async with asyncio.timeout(grace_secs):
+                await self._process.wait()
         except TimeoutError:
             self.kill()
             await self._process.wait()
@@ -152,7 +153,10 @@ class EngineProcess:
         try:
             stdin.write(data)
             await stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # uvloop raises RuntimeError for a pipe that is closed already
             raise await self._failure(FailureKind.CRASHED, self._death()) from error
 
     async def _receive(self, timeout_secs: float) -> AnyReply:
@@ -179,7 +183,8 @@ class EngineProcess:
     async def _wait_for_death(self) -> None:
         """stdout is closed: the exit status follows at once, unless the engine hangs in its own end."""
         try:
-            await asyncio.wait_for(self._process.wait(), 2)
+            async with asyncio.timeout(2):
+                await self._process.wait()
         except TimeoutError:
             log.warning("engine %d closed its pipe and lives on: killing it", self.pid)
 

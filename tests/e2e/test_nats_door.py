@@ -1,0 +1,110 @@
+"""Submitting over NATS with nats-py alone: nothing of ours is imported here, the names are the published contract."""
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import uuid
+from typing import Any
+
+import httpx
+import nats
+from nats.aio.client import Client
+
+from tests.support.http import AUDIO, EXPECTED, transcribe
+from tests.support.system import System
+
+NAME = "english.flac"
+
+
+async def follow(client: Client, job_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """(type, body) of the job's events up to its end."""
+    js = client.jetstream()
+    found: list[tuple[str, dict[str, Any]]] = []
+    sub = await js.subscribe(f"whisper.events.job.{job_id}.*", stream="WHISPER_EVENTS", ordered_consumer=True)
+    while not found or found[-1][0] not in ("done", "failed", "cancelled"):
+        message = await sub.next_msg(timeout=30)
+        found.append((message.subject.rsplit(".", 1)[1], json.loads(message.data)))
+    await sub.unsubscribe()
+    return found
+
+
+def check(events: list[tuple[str, dict[str, Any]]], http_job: dict[str, Any]) -> None:
+    assert [kind for kind, _ in events][:2] == ["queued", "started"]
+    assert events[-1][0] == "done"
+    record = events[-1][1]["record"]
+    assert (record["status"], record["language"]) == ("done", EXPECTED[NAME]["language"])
+    assert [body["segment"] for kind, body in events if kind == "segment"] == [
+        {**segment, "words": None} for segment in http_job["segments"]
+    ]
+
+
+async def test_raw_chunks_and_one_publish_are_a_job(system: System) -> None:
+    gateway = system.gateway()
+    system.worker()
+    over_http = await asyncio.to_thread(transcribe, gateway.http, AUDIO / NAME)
+    client = await nats.connect(system.nats.url)
+    js, audio, job_id, nuid = (
+        client.jetstream(),
+        (AUDIO / NAME).read_bytes(),
+        uuid.uuid4().hex,
+        uuid.uuid4().hex,
+    )
+    chunks = [audio[i : i + 100_000] for i in range(0, len(audio), 100_000)]
+    for chunk in chunks:
+        await js.publish(f"$O.WHISPER_AUDIO.C.{nuid}", chunk)
+    meta = {
+        "name": job_id,
+        "bucket": "WHISPER_AUDIO",
+        "nuid": nuid,
+        "size": len(audio),
+        "chunks": len(chunks),
+        "digest": "SHA-256=" + base64.urlsafe_b64encode(hashlib.sha256(audio).digest()).decode(),
+    }
+    subject = f"$O.WHISPER_AUDIO.M.{base64.urlsafe_b64encode(job_id.encode()).decode()}"
+    await js.publish(subject, json.dumps(meta).encode(), headers={"Nats-Rollup": "sub"})
+    await js.publish(f"whisper.jobs.submit.{job_id}", b"{}", headers={"Nats-Msg-Id": job_id})
+    check(await follow(client, job_id), over_http)
+    seen: httpx.Response = await asyncio.to_thread(gateway.http.get, f"/jobs/{job_id}")
+    assert seen.json()["segments"] == over_http["segments"]
+    await client.close()
+
+
+async def test_an_object_that_nats_py_put_is_transcribed_and_ours_is_read_by_its_get(system: System) -> None:
+    gateway = system.gateway()
+    client = await nats.connect(system.nats.url)
+    js, audio = client.jetstream(), (AUDIO / NAME).read_bytes()
+    store = await js.object_store("WHISPER_AUDIO")
+
+    answer: httpx.Response = await asyncio.to_thread(
+        gateway.http.post, "/jobs", files={"audio": (NAME, audio)}
+    )
+    ours = answer.json()["job_id"]
+    assert (await store.get(ours)).data == audio
+
+    await store.put("their name/ü.flac", io.BytesIO(audio))
+    job_id = uuid.uuid4().hex
+    body = {"audio": "their name/ü.flac", "options": {"language": "en"}, "filename": "x"}
+    await js.publish(f"whisper.jobs.submit.{job_id}", json.dumps(body).encode())
+    system.worker()
+    over_http = (await follow(client, ours))[-1]
+    assert over_http[0] == "done"
+    job: httpx.Response = await asyncio.to_thread(gateway.http.get, f"/jobs/{ours}")
+    check(await follow(client, job_id), job.json())
+    await client.close()
+
+
+async def test_unusable_submissions_do_not_stop_the_worker(system: System) -> None:
+    gateway = system.gateway()
+    system.worker()
+    client = await nats.connect(system.nats.url)
+    js = client.jetstream()
+    await js.publish("whisper.jobs.submit.bad1", b"not json")
+    await js.publish("whisper.jobs.submit.bad2", b'{"options": {"language": "klingon"}}')
+    await js.publish("whisper.jobs.submit.noaudio", b"{}")
+    failed = await follow(client, "noaudio")
+    assert failed[-1][1]["record"]["error"]["code"] == "audio_missing"
+    job = await asyncio.to_thread(transcribe, gateway.http, AUDIO / NAME)
+    assert job["status"] == "done"
+    await client.close()
