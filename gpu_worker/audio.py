@@ -14,6 +14,11 @@ from schemas.errors import ErrorCode, JobError
 log = logging.getLogger(__name__)
 
 SAMPLE_BYTES = 4
+FORMATS = (
+    "aac,ac3,adts,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,eac3,flac,flv,loas,matroska,mka,mov,mp3,mp4,mpeg,mpegts,"
+    "ogg,oma,rm,tta,w64,wav,webm,wv,xwma"
+)
+"""Containers of sound. Not the playlists (hls, dash, concat, ...): those make ffmpeg open other files of this machine."""
 LOG_BYTES = 256 * 1024
 """So much of ffmpeg's log is read; a damaged file can make it write without end."""
 
@@ -41,7 +46,7 @@ async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: f
         raise DecodeError(JobError(code=ErrorCode.AUDIO_EMPTY, message="The file is empty."))
     command = [
         *(ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info", "-y"),
-        *("-protocol_whitelist", "file,pipe", "-i", f"file:{source}"),
+        *("-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS, "-i", f"file:{source}"),
         *("-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(SAMPLE_RATE), "-t", str(max_secs + 1)),
         *("-f", "f32le", f"file:{target}"),
     ]

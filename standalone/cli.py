@@ -81,17 +81,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit status."""
-    client = GatewayClient(arguments.url)
     match arguments.command:
         case "up":
             return start(arguments)
         case "transcribe":
-            return transcribe_files(client, arguments)
+            return transcribe_files(GatewayClient(arguments.url), arguments)
         case "jobs":
-            for job in client.jobs():
+            for job in GatewayClient(arguments.url).jobs():
                 print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {job['filename'] or ''}")
         case "cancel":
-            print(client.cancel(arguments.id)["status"])
+            print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
         case _:
             status = asyncio.run(ask_model(arguments.action))
             print(msgspec.json.format(msgspec.json.encode(status)).decode())
@@ -123,7 +122,9 @@ def transcribe_files(client: GatewayClient, arguments: argparse.Namespace) -> in
 
 async def ask_model(action: str) -> ModelStatus:
     """Over NATS, so that it works without a gateway. Raises BrokerError."""
-    settings = from_environment(BrokerSettings, {"NATS_CONNECT_TIMEOUT_SECS": "5", **os.environ})
+    embedded = f"nats://127.0.0.1:{os.environ.get('NATS_PORT', '4222')}"
+    defaults = {"NATS_URL": embedded, "NATS_CONNECT_TIMEOUT_SECS": "5"}
+    settings = from_environment(BrokerSettings, {**defaults, **os.environ})
     async with connect(settings, "cli") as (client, _):
         return await request_model(client, action, MODEL_TIMEOUT_SECS)
 

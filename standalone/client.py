@@ -20,8 +20,12 @@ class ClientError(Exception):
 
 class GatewayClient:
     def __init__(self, url: str) -> None:
+        """Raises ClientError for what is no URL."""
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+        try:
+            self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+        except httpx.InvalidURL as error:
+            raise ClientError(f"{url} is no URL: {error}") from error
 
     def wait_until_up(self, timeout_secs: float) -> None:
         """Raises ClientError."""

@@ -105,7 +105,9 @@ def _resume(client: httpx.Client, url: str, part: Path, report: Report) -> None:
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         with part.open("ab" if have else "wb") as file:
-            for block in response.iter_bytes(1 << 20):
+            for (
+                block
+            ) in response.iter_bytes():  # as it comes: gathered blocks would be lost with the connection
                 file.write(block)
                 have += len(block)
                 report(have, total)

@@ -1,0 +1,89 @@
+"""What is generated is true, and what the rules say of the tree holds."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway import openapi
+from gateway.app import create_app
+from schemas import export
+from schemas.errors import HTTP_STATUS, ErrorCode
+from schemas.job_lifecycle import TRANSITIONS
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGES = ("schemas", "broker", "gateway", "gpu_worker", "standalone")
+SOURCES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+
+
+def test_json_schemas_are_those_of_the_code() -> None:
+    written = {path.name: path.read_bytes() for path in export.FOLDER.glob("*.json")}
+    assert written == export.documents(), "run `make generate`"
+
+
+def test_the_openapi_document_is_that_of_the_code() -> None:
+    assert openapi.FILE.read_bytes() == openapi.encoded(), "run `make generate`"
+
+
+def test_every_route_is_in_the_openapi_document_and_the_other_way_round() -> None:
+    class Settings:
+        upload_idle_timeout_secs = 1.0
+
+    class Services:
+        settings = Settings()
+
+    app = create_app(Services())  # type: ignore[arg-type] # only routes are looked at
+    served = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if not rule.rule.startswith(("/docs", "/openapi")) and method not in ("HEAD", "OPTIONS")
+    }
+    described = {(path, method) for path, item in openapi.document()["paths"].items() for method in item}
+    assert served == described
+
+
+def test_each_error_code_is_answered_or_told_in_a_job() -> None:
+    in_jobs = {
+        c for c in ErrorCode if c.startswith(("audio_", "decode_", "model_", "engine_", "transcription_"))
+    }
+    assert set(HTTP_STATUS) | in_jobs == set(ErrorCode)
+    assert not set(HTTP_STATUS) & in_jobs
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_subjects_and_streams_are_named_in_one_place(path: Path) -> None:
+    if path.relative_to(ROOT).as_posix() in ("schemas/subjects.py",):
+        return
+    code = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+    names = r"""["']whisper\.(jobs|events|model)|["']WHISPER_(JOBS|EVENTS|AUDIO|RECORDS|WORKERS)\b"""
+    assert not re.search(names, code)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_are_small_and_say_what_they_are(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 300
+    if lines:
+        assert lines[0].startswith('"""')
+
+
+def test_no_python_in_a_folder_named_nats() -> None:
+    """It would hide nats-py."""
+    assert [p for p in ROOT.rglob("nats/**/*.py") if ".venv" not in p.parts] == []
+
+
+def test_lock_files_have_hashes_and_no_addresses() -> None:
+    for name in ("run.lock", "dev.lock"):
+        text = (ROOT / "requirements" / name).read_text()
+        assert "://" not in text
+        assert "--index" not in text
+        requirements = re.split(r"\n(?=\S)", text.strip())
+        assert all("--hash=sha256:" in requirement for requirement in requirements)
+
+
+def test_the_lifecycle_picture_in_the_docs_is_that_of_the_table() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for status, row in TRANSITIONS.items():
+        for change, after in row.items():
+            assert f"{status} --> {after}: {change.__name__}" in text

@@ -1,0 +1,77 @@
+"""ffmpeg, VAD and the plan on real files."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from gpu_worker import audio, vad
+from gpu_worker.preparing import SPOOL_PREFIX, Spool
+from gpu_worker.stretches import SAMPLE_RATE, PlanSettings, plan
+from schemas.errors import ErrorCode
+from tests.support.http import AUDIO, EXPECTED
+
+
+@pytest.mark.parametrize("name", list(EXPECTED))
+async def test_speech_is_found_and_nothing_else(tmp_path: Path, name: str) -> None:
+    samples = await audio.decode(AUDIO / name, tmp_path / "pcm", timeout_secs=60, max_secs=600)
+    assert samples / SAMPLE_RATE == pytest.approx(EXPECTED[name]["seconds"], abs=0.2)
+    pcm = np.memmap(tmp_path / "pcm", np.float32, mode="r")
+    stretches = plan(vad.speech_probabilities(pcm), samples, PlanSettings())
+    spans = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for stretch in stretches for start, end in stretch]
+    for phrase in EXPECTED[name]["phrases"]:
+        assert any(start <= phrase["start"] + 0.1 and end >= phrase["end"] - 0.1 for start, end in spans)
+    assert bool(spans) == bool(EXPECTED[name]["phrases"])
+    if name == "pauses.ogg":
+        assert len(spans) == len(EXPECTED[name]["phrases"])
+
+
+async def test_probabilities_do_not_depend_on_where_the_batches_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await audio.decode(AUDIO / "long.ogg", tmp_path / "pcm", timeout_secs=60, max_secs=600)
+    pcm = np.memmap(tmp_path / "pcm", np.float32, mode="r")
+    whole = vad.speech_probabilities(pcm)
+    monkeypatch.setattr(vad, "BATCH", 7)
+    np.testing.assert_allclose(vad.speech_probabilities(pcm), whole, atol=1e-4)
+
+
+async def test_limits(tmp_path: Path) -> None:
+    with pytest.raises(audio.DecodeError) as caught:
+        await audio.decode(AUDIO / "long.ogg", tmp_path / "pcm", timeout_secs=60, max_secs=10)
+    assert caught.value.error.code is ErrorCode.AUDIO_TOO_LONG
+    assert (tmp_path / "pcm").stat().st_size <= 11 * SAMPLE_RATE * audio.SAMPLE_BYTES
+    with pytest.raises(audio.DecodeError) as caught:
+        await audio.decode(AUDIO / "long.ogg", tmp_path / "pcm", timeout_secs=0.001, max_secs=100)
+    assert caught.value.error.code is ErrorCode.DECODE_TIMEOUT
+    assert [p for p in psutil.Process().children() if "ffmpeg" in p.name()] == []
+
+
+@pytest.mark.parametrize("kind", ["network", "another file"])
+async def test_a_playlist_reaches_neither_the_network_nor_other_files(tmp_path: Path, kind: str) -> None:
+    """An HLS playlist makes ffmpeg open what it names: somebody else's audio, or an address behind the firewall."""
+    asked = asyncio.Event()
+
+    async def on_request(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        writer.close()
+
+    async with await asyncio.start_server(on_request, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts"
+        entry = url if kind == "network" else f"file:{AUDIO / 'english.mp3'}"
+        playlist = tmp_path / "audio"
+        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9.4,\n{entry}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(audio.DecodeError) as caught:
+            await audio.decode(playlist, tmp_path / "pcm", timeout_secs=20, max_secs=100)
+    assert caught.value.error.code is ErrorCode.AUDIO_UNDECODABLE
+    assert not asked.is_set()
+
+
+def test_the_spool_of_dead_workers_is_swept(tmp_path: Path) -> None:
+    (tmp_path / f"{SPOOL_PREFIX}999999999-job").mkdir()
+    (tmp_path / "somebody else's").mkdir()
+    mine = Spool(tmp_path).folder("job")
+    Spool(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["somebody else's", mine.name])
