@@ -45,7 +45,7 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
             discard=DiscardPolicy.NEW,
             discard_new_per_subject=True,
             allow_direct=True,
-            # The submission is the `queued` event: nats-server copies it, so the two can never disagree (adr/0002).
+            # The submission is the `queued` event: nats-server copies it, so the two can never disagree (docs/adr/0001).
             republish=RePublish(
                 src=subjects.ALL_SUBMITS,
                 dest=f"{subjects.EVENTS_PREFIX}.{{{{wildcard(1)}}}}.{subjects.QUEUED}",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from broker.audio_store import AudioStore
-from broker.errors import Conflict
+from broker.errors import BrokerError, Conflict
 from broker.event_log import EventLog
 from broker.job_records import JobRecords, has_ended
 from broker.work_queue import Delivery
@@ -20,7 +20,8 @@ from gpu_worker.transcription import EngineRefused, JobCancelled, Transcription
 from schemas.errors import ErrorCode, JobError, RequestError
 from schemas.events import Started
 from schemas.job_lifecycle import Change, Claimed, Completed, Failed, IllegalChange, Prepared, Released
-from schemas.jobs import JobRecord, parse_request
+from schemas.jobs import JobRecord, JobRequest, parse_request
+from schemas.subjects import is_job_id
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Services:
 
 
 class JobInHand:
-    """A delivered job. Use as a context manager: inside it the job is kept alive in the queue."""
+    """A delivered job, between `open` and `close` kept alive in the queue."""
 
     def __init__(self, delivery: Delivery, services: Services) -> None:
         self._delivery, self._services = delivery, services
@@ -56,11 +57,10 @@ class JobInHand:
         self._epoch: int | None = None
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> "JobInHand":
+    async def open(self) -> None:
         await self._stack.enter_async_context(self._delivery.kept_alive())
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
         await self._stack.aclose()
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
@@ -69,18 +69,30 @@ class JobInHand:
         """All that can be done without the engine; False where nothing is left to do. Raises Unavailable."""
         try:
             request = parse_request(self._delivery.body)
+            if not is_job_id(self.job_id):
+                raise RequestError(ErrorCode.INVALID_REQUEST, "A job id is 1 to 64 of A-Z a-z 0-9 - _.")
         except RequestError as error:
-            log.warning("job %s: unusable request, discarded: %s", self.job_id, error.detail)
+            log.warning("job %r: unusable submission, discarded: %s", self.job_id, error.detail)
             await self._delivery.discard()
             return False
         record = await self._services.records.get(self.job_id)
         if record is not None and has_ended(record):
             await self._finish(record)
             return False
-        self._folder = self._services.spool.folder(self.job_id)
-        services = self._services
-        self._prepared = await prepare(services.store, services.settings, self.job_id, request, self._folder)
+        try:
+            self._prepared = await self._prepare(request)
+        except BrokerError:
+            raise
+        except Exception as error:  # a poison job must not take the worker down, again and again
+            log.exception("job %s: preparing it failed", self.job_id)
+            message = f"Preparing the audio failed unexpectedly: {type(error).__name__}: {error}."
+            self._prepared = JobError(code=ErrorCode.INTERNAL, message=message)
         return True
+
+    async def _prepare(self, request: JobRequest) -> Plan | JobError:
+        services = self._services
+        self._folder = await asyncio.to_thread(services.spool.folder, self.job_id)
+        return await prepare(services.store, services.settings, self.job_id, request, self._folder)
 
     async def run(self) -> None:
         """Claim the job and bring it to an end, whichever. Raises Unavailable."""
@@ -105,9 +117,13 @@ class JobInHand:
                 await self._finish(await self._change(Completed(at=datetime.now(UTC), epoch=record.epoch)))
         except EngineFailure as failure:
             log.warning("job %s: %s", self.job_id, failure)
-            await self._delivery.put_back(CRASH_RETRY_SECS)
+            await self.put_back()
         except (IllegalChange, Conflict, JobCancelled) as why:
             await self._leave(why)
+
+    async def put_back(self) -> None:
+        """After trouble of our own. Each new claim is an attempt, so this ends. Raises Unavailable."""
+        await self._delivery.put_back(CRASH_RETRY_SECS)
 
     async def release(self) -> None:
         """The worker is stopping: give the job back. It resumes at its first uncommitted stretch."""

@@ -82,7 +82,8 @@ class Worker:
         while True:
             await self._slots.acquire()
             delivery = await self._patiently(queue)
-            job = await JobInHand(delivery, services).__aenter__()
+            job = JobInHand(delivery, services)
+            await job.open()
             self._in_hand[job.job_id] = job
             try:
                 wanted = await job.prepare()
@@ -111,12 +112,15 @@ class Worker:
                 await job.run()
             except BrokerError as error:
                 log.warning("job %s is interrupted, it will be delivered again: %s", job.job_id, error)
+            except Exception:  # a poison job must not take the worker down; its attempts are counted
+                log.exception("job %s failed unexpectedly", job.job_id)
+                await job.put_back()
             self._running = None
             await self._let_go(job)
             await self._tell_status()
 
     async def _let_go(self, job: JobInHand) -> None:
-        await job.__aexit__()
+        await job.close()
         self._in_hand.pop(job.job_id, None)
         self._slots.release()
 

@@ -102,6 +102,8 @@ async def test_unusable_submissions_do_not_stop_the_worker(system: System) -> No
     js = client.jetstream()
     await js.publish("whisper.jobs.submit.bad1", b"not json")
     await js.publish("whisper.jobs.submit.bad2", b'{"options": {"language": "klingon"}}')
+    await js.publish("whisper.jobs.submit.a/b", b"{}")
+    await js.publish("whisper.jobs.submit.\u00fcber", b"{}")
     await js.publish("whisper.jobs.submit.noaudio", b"{}")
     failed = await follow(client, "noaudio")
     assert failed[-1][1]["record"]["error"]["code"] == "audio_missing"
