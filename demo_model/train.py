@@ -24,6 +24,7 @@ LANGS = {"en": 50259, "de": 50261}
 EOT, SOT, TRANSLATE, TRANSCRIBE, PREV, NO_SPEECH, BEGIN = 50257, 50258, 50358, 50359, 50361, 50362, 50364
 MAX_INITIAL_TS = 50  # whisper.cpp allows no first timestamp above 1.0 s
 GUIDED_LAYER, GUIDED_HEAD = 1, 0  # the one head that is told where to look
+MAX_PROMPT = 63  # what an n_max_text_ctx of 64 leaves
 TIME_GRID = 5
 """Times are told in steps of 0.1 s: among fifteen hundred fine ones the model would rightly be so unsure that
 whisper.cpp, which counts them in its confidence, would decode again at random temperatures."""
@@ -157,18 +158,21 @@ class Windows:
         return [t for d in digits for t in self.words[lang][d]]
 
     def prompt(self, lang: str) -> list[int]:
-        """Earlier text as whisper.cpp carries it: plain (initial_prompt) or with timestamps (rolling)."""
-        rng, out = self.rng, []
+        """Earlier text as whisper.cpp carries it: plain (initial_prompt), or with the timestamps of its own window, up to
+        63 tokens and usually just as many, often ending with the start time of a phrase that was cut."""
+        rng, out, at = self.rng, [], 0
         if rng.random() < 0.4:
             return out
-        plain, at = rng.random() < 0.5, rng.randint(0, 50)
-        for _ in range(rng.randint(1, 6)):
+        plain = rng.random() < 0.3
+        for _ in range(rng.randint(1, 14)):
             text = self.text(lang, [rng.randrange(10) for _ in range(rng.randint(1, 6))])
-            at = on_grid(at)
-            end = min(AUDIO_CTX, on_grid(at + rng.randint(30, 150)))
+            at = on_grid(at + rng.randint(15, 120)) % AUDIO_CTX
+            end = min(AUDIO_CTX, on_grid(at + rng.randint(25, 130)))
             out += text if plain else [BEGIN + at, *text, BEGIN + end]
-            at = min(AUDIO_CTX, end + rng.randint(0, 100))
-        return [PREV, *out[-rng.randint(1, 63) :]]
+            at = end
+        if not plain and rng.random() < 0.6:
+            out.append(BEGIN + min(AUDIO_CTX, on_grid(at + rng.randint(15, 100))))
+        return [PREV, *out[-MAX_PROMPT:]]
 
     def draw(self, seconds: float, max_phrases: int) -> Sample:
         """One window that begins at 0 s."""
