@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import msgspec
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -78,6 +78,7 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
 
     async def on_reconnected() -> None:
         log.info("nats: reconnected")
+        client.wake()
 
     with mapped_errors():
         async with asyncio.timeout(settings.nats_connect_timeout_secs):
@@ -103,11 +104,34 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
         await client.close()
 
 
-async def _first_connection(settings: BrokerSettings, **options: object) -> Client:
+async def reconnected(js: JetStreamContext) -> None:
+    """Wait until the connection under `js`, which `connect` has made, is made again."""
+    client = js._nc
+    if not isinstance(client, _Client):
+        raise TypeError("only connect() makes connections that tell of their reconnects")
+    await client.reconnection.wait()
+
+
+class _Client(Client):
+    """nats-py's client, and an event for each reconnect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reconnection = asyncio.Event()
+
+    def wake(self) -> None:
+        """Let those go on that wait for this reconnect; later ones wait for the next."""
+        event, self.reconnection = self.reconnection, asyncio.Event()
+        event.set()
+
+
+async def _first_connection(settings: BrokerSettings, **options: Any) -> _Client:
     """nats-py gives up on the first refusal when it has never been connected; a server may just be starting."""
     while True:
+        client = _Client()
         try:
-            return await nats.connect(settings.nats_url, user_credentials=settings.nats_creds, **options)
+            await client.connect(settings.nats_url, user_credentials=settings.nats_creds, **options)
+            return client
         except (nats.errors.NoServersError, OSError) as error:
             log.info("nats: no server at %s yet (%s)", settings.nats_url, error)
             await asyncio.sleep(0.1)

@@ -2,21 +2,27 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 import msgspec
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import DeliverPolicy, Header
+from nats.js.api import ConsumerConfig, DeliverPolicy, Header
 from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors
-from broker.errors import Conflict, Unavailable
+from broker.connection import mapped_errors, reconnected
+from broker.errors import BrokerError, Conflict, Unavailable
 from schemas import events, subjects
 from schemas.jobs import JobRecord, Segment
+from schemas.model import ModelEvent
+
+log = logging.getLogger(__name__)
 
 REPLAY_BATCH = 256
 """Messages per request: enough to make round trips cheap, little enough to bound memory."""
@@ -26,13 +32,19 @@ LAST_SEQUENCE_BY_SUBJECT = str(Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
 
 
 class Logged(msgspec.Struct, kw_only=True, frozen=True):
-    """An event as stored: its stream sequence (also the SSE id), its type, its body as published."""
+    """An event as stored: its stream sequence (also the SSE id), its subject, its body as published."""
 
     seq: int
-    job_id: str
-    type: str
+    subject: str
     body: bytes
-    at: datetime | None = None
+
+    @property
+    def type(self) -> str:
+        return subjects.last_token(self.subject)
+
+    @property
+    def topic(self) -> str:
+        return subjects.topic(self.subject)
 
 
 class EventLog:
@@ -58,22 +70,27 @@ class EventLog:
         except Conflict:
             return
 
+    async def append_model_event(self, event: ModelEvent, event_id: str) -> None:
+        """Publish; with the same `event_id` it may be tried again. Raises Unavailable."""
+        subject = subjects.model_event(event.worker_id, event.type)
+        with mapped_errors():
+            headers = {str(Header.MSG_ID.value): event_id}
+            await self._js.publish(subject, msgspec.json.encode(event), headers=headers)
+
     async def last(self, job_id: str, event_type: str) -> Logged | None:
         """The job's newest event of a type."""
+        subject = subjects.event(job_id, event_type)
         with mapped_errors():
             try:
-                found = await self._js.get_msg(
-                    subjects.EVENTS_STREAM, subject=subjects.event(job_id, event_type), direct=True
-                )
+                found = await self._js.get_msg(subjects.EVENTS_STREAM, subject=subject, direct=True)
             except NotFoundError:
                 return None
-        return Logged(seq=found.seq or 0, job_id=job_id, type=event_type, body=found.data or b"")
+        return Logged(seq=found.seq or 0, subject=subject, body=found.data or b"")
 
-    async def replay(self, job_id: str, after: int = 0, event_type: str = "*") -> AsyncIterator[Logged]:
-        """The job's stored events with a sequence above `after`, in order. Raises Unavailable."""
-        subject = subjects.event(job_id, event_type)
+    async def replay(self, pattern: str, after: int = 0) -> AsyncIterator[Logged]:
+        """The stored events on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
         while True:
-            batch = await self._batch(subject, after + 1)
+            batch = await self._batch(pattern, after + 1)
             for logged in batch:
                 yield logged
             if len(batch) < REPLAY_BATCH:
@@ -83,29 +100,66 @@ class EventLog:
     async def segments(self, job_id: str) -> tuple[list[Segment], int]:
         """The job's transcript so far, and the sequence of its last segment event (0 for none)."""
         found, last = [], 0
-        async for logged in self.replay(job_id, event_type="segment"):
+        async for logged in self.replay(subjects.event(job_id, "segment")):
             event = events.decode(logged.type, logged.body)
             if isinstance(event, events.SegmentAdded):
                 found.append(event.segment)
                 last = logged.seq
         return found, last
 
-    async def follow(self, deliver: Callable[[Logged], Awaitable[None]]) -> _Js.PushSubscription:
-        """Call `deliver` for each event of any job from now on, in order (an ordered consumer: gaps are refetched)."""
+    @asynccontextmanager
+    async def following(self, deliver: Callable[[Logged], Awaitable[None]]) -> AsyncIterator[None]:
+        """Call `deliver` for each event from now on, once and in order, for as long as this is open.
+
+        Raises Unavailable at the beginning; later losses of the connection are mended without a gap.
+        """
+        seen = await self._last_sequence()
 
         async def on_message(message: Msg) -> None:
-            job_id = subjects.job_id_of_event(message.subject)
-            if job_id is not None:
-                seq = message.metadata.sequence.stream
-                kind = subjects.last_token(message.subject)
-                await deliver(Logged(seq=seq, job_id=job_id, type=kind, body=message.data))
+            nonlocal seen
+            seq = message.metadata.sequence.stream
+            if seq > seen:  # nats-py begins at the stream's first message again where it has seen none
+                seen = seq
+                await deliver(Logged(seq=seq, subject=message.subject, body=message.data))
 
+        subscription = await self._subscribe(seen + 1, on_message)
+
+        async def renew() -> None:
+            """An ordered consumer dies with the server's memory; nats-py takes up to 20 s to see that."""
+            nonlocal subscription, seen
+            while True:
+                await reconnected(self._js)
+                try:
+                    await subscription.unsubscribe()
+                    seen = min(
+                        seen, await self._last_sequence()
+                    )  # a server may have lost what it had not synced
+                    subscription = await self._subscribe(seen + 1, on_message)
+                except (BrokerError, nats.errors.Error) as error:
+                    log.warning("events are not followed until the next reconnect: %s", error)
+
+        async with asyncio.TaskGroup() as tasks:
+            renewing = tasks.create_task(renew(), name="follow events")
+            try:
+                yield
+            finally:
+                renewing.cancel()
+                await subscription.unsubscribe()
+
+    async def _last_sequence(self) -> int:
+        with mapped_errors():
+            info = await self._js.stream_info(subjects.EVENTS_STREAM)
+        return int(info.state.last_seq)
+
+    async def _subscribe(
+        self, start: int, on_message: Callable[[Msg], Awaitable[None]]
+    ) -> _Js.PushSubscription:
         with mapped_errors():
             return await self._js.subscribe(
                 subjects.ALL_EVENTS,
                 stream=subjects.EVENTS_STREAM,
                 ordered_consumer=True,
-                deliver_policy=DeliverPolicy.NEW,
+                config=ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start),
                 cb=on_message,
             )
 
@@ -134,11 +188,4 @@ class EventLog:
 
 
 def _logged(headers: dict[str, str], body: bytes) -> Logged:
-    subject = headers["Nats-Subject"]
-    return Logged(
-        seq=int(headers["Nats-Sequence"]),
-        job_id=subjects.job_id_of_event(subject) or "",
-        type=subjects.last_token(subject),
-        body=body,
-        at=msgspec.convert(headers["Nats-Time-Stamp"], datetime),
-    )
+    return Logged(seq=int(headers["Nats-Sequence"]), subject=headers["Nats-Subject"], body=body)

@@ -2,11 +2,15 @@
 
 import msgspec
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 
 from broker.connection import mapped_errors
-from broker.errors import BrokerError
-from schemas.model import ModelStatus
-from schemas.subjects import MODEL_PREFIX
+from broker.errors import BrokerError, Unavailable
+from schemas.model import ModelStatus, UnloadRequest
+from schemas.subjects import model_control
+
+TIMEOUT_SECS = 5.0
+"""Workers answer at once."""
 
 ERROR_HEADER, ERROR_CODE_HEADER = "Nats-Service-Error", "Nats-Service-Error-Code"
 """As in NATS's ADR-32, micro services."""
@@ -16,10 +20,25 @@ class ModelRefused(BrokerError):
     """The worker says no; the sentence says why."""
 
 
-async def request_model(client: Client, action: str, timeout_secs: float) -> ModelStatus:
-    """`action` is status, load or unload; the model's status after it. Raises ModelRefused, Unavailable."""
-    with mapped_errors():
-        reply = await client.request(f"{MODEL_PREFIX}.{action}", b"", timeout=timeout_secs)
+class NoWorker(BrokerError):
+    """Nobody is there to answer."""
+
+
+async def request_model(
+    client: Client, action: str, worker_id: str | None = None, *, force: bool = False
+) -> ModelStatus:
+    """`action` is status, load or unload; the model's status after it, without waiting for what was asked.
+
+    Raises ModelRefused, NoWorker, Unavailable.
+    """
+    body = msgspec.json.encode(UnloadRequest(force=force)) if action == "unload" else b""
+    try:
+        with mapped_errors():
+            reply = await client.request(model_control(action, worker_id), body, timeout=TIMEOUT_SECS)
+    except Unavailable as error:
+        if isinstance(error.__cause__, NoRespondersError):
+            raise NoWorker("no worker answers") from error
+        raise
     if reply.headers and ERROR_HEADER in reply.headers:
         raise ModelRefused(reply.headers[ERROR_HEADER])
     return msgspec.json.decode(reply.data, type=ModelStatus)

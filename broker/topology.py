@@ -7,6 +7,7 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
+    DeliverPolicy,
     DiscardPolicy,
     KeyValueConfig,
     ObjectStoreConfig,
@@ -19,6 +20,7 @@ from nats.js.errors import BadRequestError
 
 from broker.connection import BrokerSettings, mapped_errors
 from schemas import subjects
+from schemas.webhooks import MODEL_EVENTS
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,17 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
             duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
             allow_direct=True,
         ),
+        StreamConfig(
+            name=subjects.WEBHOOKS_STREAM,
+            description="Webhook deliveries, each until it has succeeded or is given up",
+            subjects=[subjects.ALL_WEBHOOKS],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            num_replicas=settings.nats_replicas,
+            max_age=settings.job_retention_secs,
+            duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
+            allow_direct=True,
+        ),
     ]
 
 
@@ -77,6 +90,33 @@ def gpu_worker_consumer(settings: BrokerSettings) -> ConsumerConfig:
     )
 
 
+def webhook_events_consumer(settings: BrokerSettings) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=subjects.WEBHOOK_EVENTS_CONSUMER,
+        description="What becomes webhook deliveries; strictly in order, so that a URL is known before what follows it",
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=30,
+        max_deliver=-1,
+        max_ack_pending=1,
+        deliver_policy=DeliverPolicy.NEW,
+        filter_subjects=[
+            subjects.event("*", subjects.QUEUED),
+            *(subjects.model_event("*", kind) for kind in MODEL_EVENTS),
+        ],
+    )
+
+
+def webhook_deliveries_consumer(settings: BrokerSettings) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=subjects.WEBHOOK_DELIVERIES_CONSUMER,
+        description="Gateways share this consumer; tries are counted by the server, the schedule is theirs",
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=30,
+        max_deliver=-1,
+        max_ack_pending=10_000,
+    )
+
+
 async def ensure(js: JetStreamContext, settings: BrokerSettings) -> None:
     """Create or update everything. Safe to run by any number of processes at once, in any order."""
     with mapped_errors():
@@ -87,8 +127,12 @@ async def ensure(js: JetStreamContext, settings: BrokerSettings) -> None:
                 _ensure_bucket(js, subjects.RECORDS_BUCKET, settings, settings.job_retention_secs)
             )
             tasks.create_task(_ensure_bucket(js, subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS))
+            urls = _ensure_bucket(js, subjects.WEBHOOK_URLS_BUCKET, settings, ttl=None)
+            tasks.create_task(urls)
             tasks.create_task(_ensure_objects(js, settings))
         await js.add_consumer(subjects.JOBS_STREAM, gpu_worker_consumer(settings))
+        await js.add_consumer(subjects.EVENTS_STREAM, webhook_events_consumer(settings))
+        await js.add_consumer(subjects.WEBHOOKS_STREAM, webhook_deliveries_consumer(settings))
 
 
 async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
@@ -101,7 +145,9 @@ async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def _ensure_bucket(js: JetStreamContext, bucket: str, settings: BrokerSettings, ttl: float) -> None:
+async def _ensure_bucket(
+    js: JetStreamContext, bucket: str, settings: BrokerSettings, ttl: float | None
+) -> None:
     """On disk: a bucket in memory is gone after a restart of the server, and nobody would make it again."""
     config = KeyValueConfig(
         bucket=bucket,
@@ -116,7 +162,7 @@ async def _ensure_bucket(js: JetStreamContext, bucket: str, settings: BrokerSett
     except BadRequestError as error:
         if error.err_code != NAME_IN_USE:
             raise
-        await _follow(js, KV_STREAM.format(bucket), max_age=ttl, num_replicas=settings.nats_replicas)
+        await _follow(js, KV_STREAM.format(bucket), max_age=ttl or 0, num_replicas=settings.nats_replicas)
 
 
 async def _ensure_objects(js: JetStreamContext, settings: BrokerSettings) -> None:

@@ -11,17 +11,15 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import Header
-from nats.js.client import JetStreamContext as _Js
 
 from broker.connection import BrokerSettings, mapped_errors
 from broker.errors import AlreadySubmitted
+from broker.pulling import Puller
 from schemas import subjects
 from schemas.jobs import JobRequest
 
 log = logging.getLogger(__name__)
 
-PULL_TIMEOUT_SECS = 30.0
-"""How long one pull request waits on the server; the next follows at once."""
 BEATS_PER_ACK_WAIT = 3
 
 
@@ -33,6 +31,11 @@ class Delivery:
         self.job_id = subjects.last_token(message.subject)
         self.body = message.data
         self.stored_at = message.metadata.timestamp or datetime.now(UTC)
+
+    @property
+    def is_settled(self) -> bool:
+        """One of ack, put_back and discard was sent."""
+        return self._message.is_acked
 
     async def ack(self) -> None:
         """The job has ended. Waits for the server's answer, so that an ended job is not run again."""
@@ -73,7 +76,7 @@ class Delivery:
 class WorkQueue:
     def __init__(self, js: JetStreamContext, settings: BrokerSettings) -> None:
         self._js, self._settings = js, settings
-        self._pull: _Js.PullSubscription | None = None
+        self._puller = Puller(js, subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
 
     async def submit(self, job_id: str, request: JobRequest) -> None:
         """Publish the job: when this returns it is stored. Raises AlreadySubmitted, Unavailable."""
@@ -88,14 +91,8 @@ class WorkQueue:
 
     async def pull(self) -> Delivery:
         """Wait, without end, for a job. Raises Unavailable when the server is gone."""
-        with mapped_errors():
-            if self._pull is None:
-                self._pull = await self._js.pull_subscribe_bind(
-                    consumer=subjects.GPU_WORKER_CONSUMER, stream=subjects.JOBS_STREAM
-                )
-            while True:
-                try:
-                    [message] = await self._pull.fetch(1, timeout=PULL_TIMEOUT_SECS)
-                except nats.errors.TimeoutError:
-                    continue
-                return Delivery(message, self._settings.job_ack_wait_secs)
+        return Delivery(await self._puller.next(), self._settings.job_ack_wait_secs)
+
+    async def leave(self) -> None:
+        """Take no more jobs until the next `pull`. Raises Unavailable."""
+        await self._puller.leave()

@@ -3,14 +3,19 @@ a slow sink then grew the process by 600-790 MiB on a 512 MiB upload, under ever
 """
 
 import asyncio
+from contextlib import suppress
 
-from hypercorn.typing import ASGIReceiveCallable
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPResponseBodyEvent
 from quart import Request
 from quart.asgi import ASGIHTTPConnection
 from quart.wrappers.request import Body
 
 HIGH_WATER_BYTES = 256 * 1024
 """More than this is not read from the client before the handler has taken it."""
+
+
+LINGER_SECS = 3.0
+"""How long an upload that was refused is still read from, and thrown away."""
 
 
 class PacedBody(Body):
@@ -23,7 +28,11 @@ class PacedBody(Body):
         self._room = asyncio.Event()
         self._room.set()
 
+        self._discarding, self.arrived = False, asyncio.Event()
+
     def append(self, data: bytes) -> None:
+        if self._discarding:
+            return
         super().append(data)
         if len(self._data) > HIGH_WATER_BYTES:
             self._room.clear()
@@ -34,6 +43,16 @@ class PacedBody(Body):
             data = await super().__anext__()
         self._room.set()
         return data
+
+    def set_complete(self) -> None:
+        super().set_complete()
+        self.arrived.set()
+
+    def discard(self) -> None:
+        """Nobody reads any more: throw away what still comes."""
+        self._discarding = True
+        self._data.clear()
+        self._room.set()
 
     async def has_room(self) -> None:
         await self._room.wait()
@@ -58,3 +77,29 @@ class PacedConnection(ASGIHTTPConnection):
                     await request.body.has_room()
             elif message["type"] == "http.disconnect":
                 return
+
+    async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
+        """Answer. Who is answered before the end of its upload still gets to read that.
+
+        The body goes on being read for a while: a connection closed under a client that writes is reset, and many
+        clients look at the answer only when they have written.
+        """
+
+        async def lingering(message: ASGISendEvent) -> None:
+            body = request.body
+            if (
+                message["type"] != "http.response.body"
+                or message.get("more_body", False)
+                or not isinstance(body, PacedBody)
+                or body.arrived.is_set()
+            ):
+                await send(message)
+                return
+            await send(HTTPResponseBodyEvent(type="http.response.body", body=message["body"], more_body=True))
+            body.discard()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECS):
+                    await body.arrived.wait()
+            await send(HTTPResponseBodyEvent(type="http.response.body", body=b"", more_body=False))
+
+        await super().handle_request(request, lingering)

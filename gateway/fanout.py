@@ -8,32 +8,41 @@ from contextlib import asynccontextmanager
 from broker.event_log import EventLog, Logged
 
 
-class ClientTooSlow(Exception):
-    """Its buffer is full: it is dropped, so that it costs the others nothing."""
+class StreamOver(Exception):
+    """The client's buffer is full and it is dropped, so that it costs the others nothing; or the gateway stops."""
 
 
 class Listener:
-    """One client's live events of one job."""
+    """One client's live events of one topic."""
 
     def __init__(self, buffer: int) -> None:
-        self._events: asyncio.Queue[Logged] = asyncio.Queue(buffer)
-        self._overflown = False
+        self._events: asyncio.Queue[Logged | None] = asyncio.Queue(buffer)
+        self._is_over = False
 
     def offer(self, logged: Logged) -> None:
         try:
             self._events.put_nowait(logged)
         except asyncio.QueueFull:
-            self._overflown = True
+            self._is_over = True
+
+    def end(self) -> None:
+        """Wake whoever waits: there will be no more."""
+        self._is_over = True
+        if not self._events.full():
+            self._events.put_nowait(None)
 
     async def next(self, timeout_secs: float) -> Logged | None:
-        """The next event; None when there is none in time. Raises ClientTooSlow."""
-        if self._overflown:
-            raise ClientTooSlow
+        """The next event; None when there is none in time. Raises StreamOver."""
+        if self._is_over:
+            raise StreamOver
         try:
             async with asyncio.timeout(timeout_secs):
-                return await self._events.get()
+                logged = await self._events.get()
         except TimeoutError:
             return None
+        if logged is None:
+            raise StreamOver
+        return logged
 
 
 class Fanout:
@@ -44,24 +53,27 @@ class Fanout:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the event log while inside. Raises Unavailable."""
-        sub = await self._log.follow(self._deliver)
-        try:
+        async with self._log.following(self._deliver):
             yield
-        finally:
-            await sub.unsubscribe()
+
+    def end(self) -> None:
+        """End all streams: the gateway stops, and its clients go on elsewhere."""
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.end()
 
     @asynccontextmanager
-    async def listening(self, job_id: str) -> AsyncIterator[Listener]:
-        """Everything that happens to the job from now on."""
+    async def listening(self, topic: str) -> AsyncIterator[Listener]:
+        """Everything that happens on a topic (schemas.subjects.topic) from now on."""
         listener = Listener(self._buffer)
-        self._listeners[job_id].add(listener)
+        self._listeners[topic].add(listener)
         try:
             yield listener
         finally:
-            self._listeners[job_id].discard(listener)
-            if not self._listeners[job_id]:
-                del self._listeners[job_id]
+            self._listeners[topic].discard(listener)
+            if not self._listeners[topic]:
+                del self._listeners[topic]
 
     async def _deliver(self, logged: Logged) -> None:
-        for listener in self._listeners.get(logged.job_id, ()):
+        for listener in self._listeners.get(logged.topic, ()):
             listener.offer(logged)

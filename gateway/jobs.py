@@ -1,20 +1,25 @@
 """/jobs: submit, read, follow, cancel, list."""
 
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from quart import Blueprint, Response, request
 
-from gateway import sse
-from gateway.problems import json_response
+from broker.errors import BrokerError
+from broker.model_control import request_model
+from gateway.responses import event_stream, json_response, resume_after
 from gateway.services import Services
 from gateway.upload import boundary, receive
+from gateway.webhooks.sender import webhook_of
+from gateway.workers import JobsWhenUnloaded, prefers_async, refusal
 from schemas.errors import ErrorCode, RequestError
 from schemas.jobs import JobAccepted, JobList, request_from_form, to_job
 
 LIST_DEFAULT, LIST_MAX = 50, 500
-EVENT_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+log = logging.getLogger(__name__)
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -22,9 +27,11 @@ def blueprint(services: Services) -> Blueprint:
 
     @jobs.post("/jobs")
     async def submit() -> Response:
+        boundary(request.headers.get("Content-Type", ""))  # both refused before the body is read
+        applied = await admit(services)
         job_id = uuid.uuid4().hex
         await submit_upload(services, job_id)
-        return json_response(JobAccepted(job_id=job_id), 202, {"Location": f"/jobs/{job_id}"})
+        return json_response(JobAccepted(job_id=job_id), 202, {"Location": f"/jobs/{job_id}", **applied})
 
     @jobs.get("/jobs")
     async def list_jobs() -> Response:
@@ -41,11 +48,7 @@ def blueprint(services: Services) -> Blueprint:
     @jobs.get("/jobs/<job_id>/stream")
     async def follow(job_id: str) -> Response:
         record = await services.record(job_id)
-        after = sse.last_event_id(request.headers.get("Last-Event-ID") or request.args.get("last_event_id"))
-        stream = services.stream(record, after)
-        response = Response(stream, headers=EVENT_STREAM_HEADERS, content_type="text/event-stream")
-        response.timeout = None
-        return response
+        return event_stream(services.stream(record, resume_after()))
 
     @jobs.delete("/jobs/<job_id>")
     async def cancel(job_id: str) -> Response:
@@ -54,10 +57,26 @@ def blueprint(services: Services) -> Blueprint:
     return jobs
 
 
+async def admit(services: Services) -> dict[str, str]:
+    """Refuse a job that must wait for a model, unless it may; the headers to answer with. Raises RequestError."""
+    if prefers_async(request.headers.get("Prefer")):
+        return {"Preference-Applied": "respond-async"}
+    if services.settings.jobs_when_unloaded is JobsWhenUnloaded.QUEUE:
+        return {}
+    why = refusal(await services.statuses.alive(), datetime.now(UTC))
+    if why is None:
+        return {}
+    if why.load:
+        try:
+            await request_model(services.client, "load")
+        except BrokerError as error:  # the client is told to come back anyway
+            log.warning("no load could be asked for: %s", error)
+    raise RequestError(why.code, why.detail, retry_after=why.retry_after)
+
+
 async def submit_upload(services: Services, job_id: str) -> None:
     """Stream the request's audio into the store, then publish the job. If anything fails, no audio stays."""
     content_type, created_at = request.headers.get("Content-Type", ""), datetime.now(UTC)
-    boundary(content_type)  # refused before the body is read
     stored = False
 
     async def store(fields: dict[str, str], filename: str | None, audio: AsyncIterator[bytes]) -> None:
@@ -68,7 +87,10 @@ async def submit_upload(services: Services, job_id: str) -> None:
 
     try:
         upload = await receive(request.body, content_type, store)
-        await services.queue.submit(job_id, request_from_form(upload.fields, upload.filename, created_at))
+        job = request_from_form(upload.fields, upload.filename, created_at)
+        if (webhook := webhook_of(job)) is not None:
+            await services.webhook_urls.register(webhook)
+        await services.queue.submit(job_id, job)
     except BaseException:
         if stored:
             await services.audio.delete(job_id)

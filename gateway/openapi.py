@@ -9,7 +9,8 @@ import msgspec
 from gateway.upload import AUDIO_FIELD
 from schemas.errors import HTTP_STATUS, ErrorCode, Problem
 from schemas.jobs import Job, JobAccepted, JobList, TranscribeOptions
-from schemas.model import Health
+from schemas.model import Health, Liveness, ModelState, ModelStatus, event_name
+from schemas.webhooks import WebhookList
 
 FILE = Path(__file__).parent.parent / "docs" / "openapi.json"
 VERSION = "0.1.0"
@@ -19,9 +20,34 @@ STREAM_TEXT = (
     "send it as `Last-Event-ID` (or `?last_event_id=`) to go on behind it."
 )
 
+MODEL_STREAM_TEXT = (
+    "Server-sent events without an end: first `model_status`, how things are, for who does not resume; then "
+    + ", ".join(f"`{event_name(state)}`" for state in ModelState if state is not ModelState.OFFLINE)
+    + " as they happen. `id` is the position to resume behind."
+)
+SUBMIT_TEXT = (
+    "While no model is ready the answer is 503 with Retry-After, before the body is read, and a load is asked for. "
+    "`Prefer: respond-async`, or JOBS_WHEN_UNLOADED=queue at the gateway, queues the job instead."
+)
+PREFER = {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "example": "respond-async"}
+RESUME = [
+    {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+    {"name": "last_event_id", "in": "query", "schema": {"type": "string"}},
+]
+
 
 def document() -> dict[str, Any]:
-    kinds = [Job, JobAccepted, JobList, TranscribeOptions, Health, Problem]
+    kinds = [
+        Job,
+        JobAccepted,
+        JobList,
+        TranscribeOptions,
+        ModelStatus,
+        Health,
+        Liveness,
+        WebhookList,
+        Problem,
+    ]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     ref = dict(zip(kinds, schemas, strict=True))
     job_id = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -37,7 +63,9 @@ def document() -> dict[str, Any]:
             "/jobs": {
                 "post": {
                     "summary": "Submit audio",
+                    "description": SUBMIT_TEXT,
                     "operationId": "submitJob",
+                    "parameters": [PREFER],
                     "requestBody": {
                         "required": True,
                         "content": {"multipart/form-data": {"schema": _form(components)}},
@@ -54,6 +82,8 @@ def document() -> dict[str, Any]:
                             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
                             ErrorCode.INVALID_OPTION,
                             ErrorCode.MISSING_AUDIO,
+                            ErrorCode.MODEL_NOT_READY,
+                            ErrorCode.MODEL_UNAVAILABLE,
                         ),
                     },
                 },
@@ -93,8 +123,7 @@ def document() -> dict[str, Any]:
                     "operationId": "streamJob",
                     "parameters": [
                         job_id,
-                        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
-                        {"name": "last_event_id", "in": "query", "schema": {"type": "string"}},
+                        *RESUME,
                     ],
                     "responses": {
                         "200": {"description": "The events", "content": {"text/event-stream": {}}},
@@ -102,19 +131,106 @@ def document() -> dict[str, Any]:
                     },
                 }
             },
-            "/health": {
-                "get": {
-                    "summary": "Workers, model and queue",
-                    "operationId": "getHealth",
-                    "responses": {
-                        "200": _json("Health", ref[Health]),
-                        **_problems(ref, ErrorCode.BROKER_UNAVAILABLE),
-                    },
-                }
-            },
+            **_model_paths(ref),
+            **_webhook_paths(ref),
+            **_health_paths(ref),
         },
         "components": {"schemas": components},
     }
+
+
+def _model_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    worker = {
+        "name": "worker_id",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "Default: the worker that is nearest to working",
+    }
+    force = {"name": "force", "in": "query", "schema": {"type": "boolean", "default": False}}
+    status = ref[ModelStatus]
+    return {
+        "/model/status": {
+            "get": {
+                "summary": "The model's state; `offline` where no worker is alive",
+                "operationId": "getModelStatus",
+                "parameters": [worker],
+                "responses": {
+                    "200": _json("The model", status),
+                    **_problems(ref, ErrorCode.BROKER_UNAVAILABLE),
+                },
+            }
+        },
+        "/model/load": {
+            "post": {
+                "summary": "Ask for the model; idempotent",
+                "operationId": "loadModel",
+                "parameters": [worker],
+                "responses": {
+                    "200": _json("It is ready", status),
+                    "202": _json("It will be; follow /model/events", status),
+                    **_problems(ref, ErrorCode.MODEL_NOT_READY),
+                },
+            }
+        },
+        "/model/unload": {
+            "post": {
+                "summary": "Hand the GPU back; `force=true` puts a running job back into the queue",
+                "operationId": "unloadModel",
+                "parameters": [worker, force],
+                "responses": {
+                    "200": _json("It is unloaded", status),
+                    "202": _json("It is being unloaded; follow /model/events", status),
+                    **_problems(ref, ErrorCode.JOB_RUNNING, ErrorCode.MODEL_NOT_READY),
+                },
+            }
+        },
+        "/model/events": {
+            "get": {
+                "summary": "Follow the models of all workers",
+                "description": MODEL_STREAM_TEXT,
+                "operationId": "streamModel",
+                "parameters": RESUME,
+                "responses": {"200": {"description": "The events", "content": {"text/event-stream": {}}}},
+            }
+        },
+    }
+
+
+def _webhook_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    webhook_id = {"name": "webhook_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "/webhooks": _get(
+            "listWebhooks",
+            "Every URL ever given as webhook_url",
+            {"200": _json("The URLs", ref[WebhookList])},
+        ),
+        "/webhooks/{webhook_id}": {
+            "delete": {
+                "summary": "Forget a URL",
+                "operationId": "removeWebhook",
+                "parameters": [webhook_id],
+                "responses": {"204": {"description": "Forgotten"}, **_problems(ref, ErrorCode.NOT_FOUND)},
+            }
+        },
+    }
+
+
+def _health_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    live = {"200": _json("Yes", ref[Liveness])}
+    unready = {"503": _json("The broker cannot be reached", ref[Liveness])}
+    return {
+        "/health": _get(
+            "getHealth", "GPU, queue, model, workers and broker", {"200": _json("Health", ref[Health])}
+        ),
+        "/health/live": _get("getLiveness", "Does this process answer?", live),
+        "/health/ready": _get(
+            "getReadiness", "Can it take jobs? An unloaded model counts as ready", live | unready
+        ),
+    }
+
+
+def _get(operation: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"get": {"summary": summary, "operationId": operation, "responses": responses}}
 
 
 def _form(components: dict[str, Any]) -> dict[str, Any]:

@@ -15,14 +15,10 @@ BROKER_RETRY_SECS = 2
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
-def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Any schema struct as JSON."""
-    return Response(msgspec.json.encode(body), status, headers, content_type="application/json")
-
-
-def problem_response(error: RequestError, headers: dict[str, str] | None = None) -> Response:
+def problem_response(error: RequestError) -> Response:
     problem = error.problem()
     body = msgspec.json.encode(problem)
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return Response(body, problem.status, headers, content_type="application/problem+json")
 
 
@@ -34,8 +30,10 @@ def install(app: Quart) -> None:
     @app.errorhandler(BrokerError)
     async def broker_trouble(error: BrokerError) -> Response:
         log.warning("broker: %s", error)
-        problem = RequestError(ErrorCode.BROKER_UNAVAILABLE, "The message broker did not answer; try again.")
-        return problem_response(problem, {"Retry-After": str(BROKER_RETRY_SECS)})
+        detail = "The message broker did not answer; try again."
+        return problem_response(
+            RequestError(ErrorCode.BROKER_UNAVAILABLE, detail, retry_after=BROKER_RETRY_SECS)
+        )
 
     @app.errorhandler(HTTPException)
     async def from_framework(error: HTTPException) -> Response:

@@ -10,10 +10,11 @@ from nats.js import JetStreamContext
 from broker.audio_store import AudioStore
 from broker.event_log import EventLog, Logged
 from broker.job_records import JobRecords, has_ended
+from broker.webhooks import WebhookUrls
 from broker.work_queue import WorkQueue
 from broker.worker_status import WorkerStatuses
 from gateway import sse
-from gateway.fanout import ClientTooSlow, Fanout, Listener
+from gateway.fanout import Fanout, Listener, StreamOver
 from gateway.settings import GatewaySettings
 from schemas import events, subjects
 from schemas.errors import ErrorCode, RequestError
@@ -29,16 +30,24 @@ class Services:
         js: JetStreamContext,
         records: JobRecords,
         statuses: WorkerStatuses,
+        webhook_urls: WebhookUrls,
     ) -> None:
         self.settings, self.client = settings, client
-        self.records, self.statuses = records, statuses
+        self.records, self.statuses, self.webhook_urls = records, statuses, webhook_urls
         self.audio, self.queue, self.events = AudioStore(js), WorkQueue(js, settings), EventLog(client, js)
         self.fanout = Fanout(self.events, settings.sse_buffer)
 
     @classmethod
     async def open(cls, settings: GatewaySettings, client: Client, js: JetStreamContext) -> "Services":
         """Raises Unavailable."""
-        return cls(settings, client, js, await JobRecords.open(js), await WorkerStatuses.open(js))
+        return cls(
+            settings,
+            client,
+            js,
+            await JobRecords.open(js),
+            await WorkerStatuses.open(js),
+            await WebhookUrls.open(js),
+        )
 
     async def record(self, job_id: str) -> JobRecord:
         """Raises RequestError `not_found`, Unavailable."""
@@ -75,16 +84,16 @@ class Services:
         Listening begins before replaying and the stream sequence decides, so no event is lost or told twice.
         """
         try:
-            async with self.fanout.listening(record.id) as listener:
+            async with self.fanout.listening(subjects.job_topic(record.id)) as listener:
                 async for logged in self._stored_then_live(record.id, after, listener):
                     if logged is None:
                         yield sse.HEARTBEAT
                         continue
-                    if (sent := await self._render(logged)) is not None:
+                    if (sent := await self._render(record.id, logged)) is not None:
                         yield sent
                     if sse.is_terminal(logged.type):
                         return
-        except ClientTooSlow:
+        except StreamOver:
             return
         ended = await self.record(record.id)
         yield sse.frame(ended.status, {"job": await self.job(ended)}, None)
@@ -93,7 +102,7 @@ class Services:
         self, job_id: str, after: int, listener: Listener
     ) -> AsyncIterator[Logged | None]:
         """None is a pause as long as a heartbeat. Ends by itself only if the job has ended and its events expired."""
-        async for logged in self.events.replay(job_id, after):
+        async for logged in self.events.replay(subjects.all_events_of(job_id), after):
             after = logged.seq
             yield logged
         record = await self.record(job_id)
@@ -104,9 +113,9 @@ class Services:
             if live is None or live.seq > after:
                 yield live
 
-    async def _render(self, logged: Logged) -> bytes | None:
+    async def _render(self, job_id: str, logged: Logged) -> bytes | None:
         """A terminal event carries the whole job; its record is in the event, its transcript in the log."""
         job = None
         if sse.is_terminal(logged.type):
             job = await self.job(msgspec.json.decode(logged.body, type=events.TerminalEvent).record)
-        return sse.render(logged.type, logged.body, logged.job_id, logged.seq, job)
+        return sse.render(logged.type, logged.body, job_id, logged.seq, job)

@@ -4,6 +4,7 @@ import msgspec
 
 from schemas import events
 from schemas.jobs import Job
+from schemas.model import ModelEvent, ModelStatus
 from schemas.subjects import QUEUED
 
 HEARTBEAT = b":\n"
@@ -39,6 +40,17 @@ def render(event_type: str, body: bytes, job_id: str, seq: int, job: Job | None)
             return frame(event_type, {"job": job}, seq)
         case None:
             return None
+
+
+def model_status(status: ModelStatus) -> bytes:
+    """What a client sees first that does not resume: how things are."""
+    return frame("model_status", {"model": status}, None)
+
+
+def model_event(body: bytes, seq: int) -> bytes:
+    """The frame for a stored event of a model."""
+    event = msgspec.json.decode(body, type=ModelEvent)
+    return frame(event.type, {"worker_id": event.worker_id, "at": event.at, "model": event.model}, seq)
 
 
 def last_event_id(text: str | None) -> int:

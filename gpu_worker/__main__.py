@@ -17,7 +17,7 @@ def main() -> int:
         sys.stderr.write(f"gpu_worker: {error}\n")
         return 2
     set_up_logging(settings.log_level)
-    return run_until_signal(Worker(settings, NvmlGpu()).run())
+    return run_until_signal(Worker(settings, NvmlGpu(os.environ.get("CUDA_VISIBLE_DEVICES"))).run())
 
 
 if __name__ == "__main__":

@@ -11,18 +11,26 @@ log = logging.getLogger(__name__)
 
 
 class Gpu(Protocol):
+    """All methods block, for below a millisecond."""
+
     def status(self) -> GpuStatus | None:
-        """The GPU now; None where there is none to ask. Blocking, below a millisecond."""
+        """The GPU now; None where there is none to ask."""
+
+    def used_by(self, pid: int) -> int | None:
+        """Bytes of VRAM that a process holds; None where that is not told, as inside containers."""
 
 
 class NvmlGpu:
-    """The GPU with this index, as NVML numbers them."""
+    """The first GPU that CUDA is allowed to use."""
 
-    def __init__(self, index: int = 0) -> None:
-        self._index = index
+    def __init__(self, visible_devices: str | None) -> None:
+        """`visible_devices` is CUDA_VISIBLE_DEVICES: indices in PCI order, or UUIDs; None: all."""
+        self._device = (visible_devices if visible_devices is not None else "0").split(",")[0].strip()
+        self._usable = self._device not in ("", "-1")
+        if not self._usable:
+            return
         try:
             pynvml.nvmlInit()
-            self._usable = True
         except pynvml.NVMLError as error:
             log.info("no GPU figures: %s", error)
             self._usable = False
@@ -31,7 +39,7 @@ class NvmlGpu:
         if not self._usable:
             return None
         try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(self._index)
+            handle = self._handle()
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
             return GpuStatus(
                 name=str(pynvml.nvmlDeviceGetName(handle)),
@@ -39,7 +47,31 @@ class NvmlGpu:
                 vram_total=int(memory.total),
                 vram_used=int(memory.used),
                 vram_free=int(memory.free),
+                temperature=_temperature(handle),
             )
         except pynvml.NVMLError as error:
             log.warning("NVML: %s", error)
             return None
+
+    def used_by(self, pid: int) -> int | None:
+        if not self._usable:
+            return None
+        try:
+            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle())
+        except pynvml.NVMLError as error:
+            log.debug("NVML: %s", error)
+            return None
+        found = [p.usedGpuMemory for p in processes if p.pid == pid and p.usedGpuMemory is not None]
+        return int(found[0]) if found else None
+
+    def _handle(self) -> object:
+        if self._device.isdigit():
+            return pynvml.nvmlDeviceGetHandleByIndex(int(self._device))
+        return pynvml.nvmlDeviceGetHandleByUUID(self._device)
+
+
+def _temperature(handle: object) -> int | None:
+    try:
+        return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+    except pynvml.NVMLError:  # many virtual GPUs have none
+        return None

@@ -12,11 +12,12 @@ from broker.errors import BrokerError, Conflict
 from broker.event_log import EventLog
 from broker.job_records import JobRecords, has_ended
 from broker.work_queue import Delivery
-from gpu_worker.engine.process import EngineFailure
+from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.loading import OutOfVram
 from gpu_worker.model import Model, ModelUnavailable
 from gpu_worker.preparing import Plan, Spool, prepare
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.transcription import EngineRefused, JobCancelled, Transcription
+from gpu_worker.transcription import EngineRefused, Stopped, Transcription
 from schemas.errors import ErrorCode, JobError, RequestError
 from schemas.events import Started
 from schemas.job_lifecycle import Change, Claimed, Completed, Failed, IllegalChange, Prepared, Released
@@ -51,10 +52,11 @@ class JobInHand:
     def __init__(self, delivery: Delivery, services: Services) -> None:
         self._delivery, self._services = delivery, services
         self.job_id = delivery.job_id
-        self.cancelled = asyncio.Event()
+        self.stop = asyncio.Event()
+        """Give up: the job is cancelled, or the GPU is wanted back."""
         self._prepared: Plan | JobError | None = None
         self._folder: Path | None = None
-        self._epoch: int | None = None
+        self._claimed: JobRecord | None = None
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
@@ -95,30 +97,26 @@ class JobInHand:
         return await prepare(services.store, services.settings, self.job_id, request, self._folder)
 
     async def run(self) -> None:
-        """Claim the job and bring it to an end, whichever. Raises Unavailable."""
+        """Bring the job to an end, whichever. Raises Unavailable."""
         try:
-            record = await self._change(
-                Claimed(at=datetime.now(UTC), worker_id=self._services.settings.name())
+            error = await self._attempt()
+            claim = await self._claim()
+            now = datetime.now(UTC)
+            end = (
+                Failed(at=now, epoch=claim.epoch, error=error)
+                if error
+                else Completed(at=now, epoch=claim.epoch)
             )
-            self._epoch = record.epoch
-            await self._services.events.append(
-                Started(
-                    job_id=self.job_id,
-                    at=datetime.now(UTC),
-                    worker_id=record.worker_id or "",
-                    attempt=record.attempts,
-                )
-            )
-            if error := await self._attempt(record):
-                await self._finish(
-                    await self._change(Failed(at=datetime.now(UTC), epoch=record.epoch, error=error))
-                )
-            else:
-                await self._finish(await self._change(Completed(at=datetime.now(UTC), epoch=record.epoch)))
+            await self._finish(await self._change(end))
         except EngineFailure as failure:
             log.warning("job %s: %s", self.job_id, failure)
             await self.put_back()
-        except (IllegalChange, Conflict, JobCancelled) as why:
+        except Stopped as why:
+            if self._services.model.is_evicted(self.job_id):
+                await self.release()
+            else:
+                await self._leave(why)
+        except (IllegalChange, Conflict) as why:
             await self._leave(why)
 
     async def put_back(self) -> None:
@@ -126,57 +124,82 @@ class JobInHand:
         await self._delivery.put_back(CRASH_RETRY_SECS)
 
     async def release(self) -> None:
-        """The worker is stopping: give the job back. It resumes at its first uncommitted stretch."""
-        if self._epoch is not None:
+        """Give the job back unharmed: it resumes at its first uncommitted stretch. Raises Unavailable."""
+        if self._delivery.is_settled:
+            return
+        if self._claimed is not None:
             try:
-                await self._change(Released(at=datetime.now(UTC), epoch=self._epoch))
+                await self._change(Released(at=datetime.now(UTC), epoch=self._claimed.epoch))
             except (IllegalChange, Conflict) as why:
                 await self._leave(why)
                 return
         await self._delivery.put_back()
+        log.info("job %s: given back", self.job_id)
 
-    async def _attempt(self, record: JobRecord) -> JobError | None:
+    async def _claim(self) -> JobRecord:
+        """The record as we claimed it, once."""
+        if self._claimed is None:
+            worker_id = self._services.settings.name()
+            self._claimed = record = await self._change(Claimed(at=datetime.now(UTC), worker_id=worker_id))
+            started = Started(
+                job_id=self.job_id, at=datetime.now(UTC), worker_id=worker_id, attempt=record.attempts
+            )
+            await self._services.events.append(started)
+        return self._claimed
+
+    async def _attempt(self) -> JobError | None:
         """Why the job failed for good, or None when it is transcribed."""
-        settings = self._services.settings
-        if isinstance(self._prepared, JobError):
-            return self._prepared
-        if self._prepared is None:
-            raise RuntimeError("prepare() comes first")
-        if record.attempts > settings.job_max_attempts:
-            message = f"The engine or its worker died {record.attempts - 1} times in a row on this job."
-            return JobError(code=ErrorCode.ENGINE_CRASHED, message=message)
         plan = self._prepared
-        prepared = Prepared(
-            at=datetime.now(UTC),
-            epoch=record.epoch,
-            duration_secs=plan.duration_secs,
-            stretches=len(plan.stretches),
-        )
-        record = await self._change(prepared)
+        if plan is None:
+            raise RuntimeError("prepare() comes first")
+        if isinstance(plan, JobError):
+            return plan
         if not plan.stretches:
+            await self._tell_plan(plan)
             return None  # nobody speaks: no model is needed for that
-        services = self._services
-        transcription = Transcription(
-            record, plan, services.records, services.events, self.cancelled, settings.abort_grace_secs
-        )
-        try:
-            async with services.model.engine() as engine:
-                await transcription.run(engine)
-        except ModelUnavailable as error:
-            return JobError(code=ErrorCode.MODEL_UNAVAILABLE, message=str(error))
-        except EngineRefused as error:
-            return JobError(
-                code=ErrorCode.TRANSCRIPTION_FAILED, message=f"whisper.cpp refused the audio: {error}."
-            )
-        except EngineFailure as failure:
-            if record.attempts < settings.job_max_attempts:
-                raise
-            last_words = " | ".join(failure.stderr[-5:])
-            message = (
-                f"The engine crashed on each of {record.attempts} attempts: {failure.detail}. {last_words}"
-            )
-            return JobError(code=ErrorCode.ENGINE_CRASHED, message=message.strip())
+        while True:
+            try:
+                async with self._services.model.engine(self.job_id) as engine:
+                    return await self._transcribe(engine, plan)
+            except OutOfVram as why:
+                log.warning("job %s waits for VRAM: %s", self.job_id, why)
+            except ModelUnavailable as why:
+                return JobError(code=ErrorCode.MODEL_UNAVAILABLE, message=str(why))
+            except EngineRefused as why:
+                message = f"whisper.cpp refused the audio: {why}."
+                return JobError(code=ErrorCode.TRANSCRIPTION_FAILED, message=message)
+            except EngineFailure as failure:
+                if (error := await self._last_attempt(failure)) is None:
+                    raise
+                return error
+
+    async def _transcribe(self, engine: EngineProcess, plan: Plan) -> JobError | None:
+        """Claim the job and do what is not done yet of it."""
+        services, claim = self._services, await self._claim()
+        if claim.attempts > services.settings.job_max_attempts:
+            message = f"The engine or its worker died {claim.attempts - 1} times in a row on this job."
+            return JobError(code=ErrorCode.ENGINE_CRASHED, message=message)
+        record = await self._tell_plan(plan)
+        grace = services.settings.abort_grace_secs
+        await Transcription(record, plan, services.records, services.events, self.stop, grace).run(engine)
         return None
+
+    async def _tell_plan(self, plan: Plan) -> JobRecord:
+        claim, now = await self._claim(), datetime.now(UTC)
+        return await self._change(
+            Prepared(
+                at=now, epoch=claim.epoch, duration_secs=plan.duration_secs, stretches=len(plan.stretches)
+            )
+        )
+
+    async def _last_attempt(self, failure: EngineFailure) -> JobError | None:
+        """The job's error where its engine has crashed once too often; None where it may be tried again."""
+        record = await self._services.records.get(self.job_id)  # a commit has forgiven what was before
+        if record is None or record.attempts < self._services.settings.job_max_attempts:
+            return None
+        last_words = " | ".join(failure.stderr[-5:])
+        message = f"The engine crashed on each of {record.attempts} attempts: {failure.detail}. {last_words}"
+        return JobError(code=ErrorCode.ENGINE_CRASHED, message=message.strip())
 
     async def _change(self, change: Change) -> JobRecord:
         return await self._services.records.change(self.job_id, change)

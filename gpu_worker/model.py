@@ -1,19 +1,20 @@
-"""The model: not loaded, being loaded, or in an engine process that is ready. Interprets what the worker asks of it.
-
-One lock makes N concurrent load requests one load, and keeps an unload from happening under a job.
-"""
+"""The model as this worker has it: carries out what gpu_worker/model_lifecycle.py decides, and reports back to it."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from gpu_worker import model_events as happens
+from gpu_worker import model_lifecycle as lifecycle
+from gpu_worker import vram
 from gpu_worker.engine.process import EngineFailure, EngineProcess
-from gpu_worker.engine.protocol import Load
-from gpu_worker.model_file import BadModelFile, check
+from gpu_worker.gpu import Gpu
+from gpu_worker.loading import CannotLoad, Loader, OutOfVram
 from gpu_worker.settings import WorkerSettings
-from schemas.model import ModelState, ModelStatus
+from gpu_worker.transcription import Stopped
+from schemas.model import GpuStatus, ModelState, ModelStatus, UnloadReport
 
 log = logging.getLogger(__name__)
 
@@ -22,119 +23,262 @@ class ModelUnavailable(Exception):
     """The model cannot be loaded; the sentence says why."""
 
 
-class ModelBusy(Exception):
-    """A job is running."""
+class Seat:
+    """A job's place in the line for the model."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop, self.evicted = stop, False
+        self.refused: str | None = None
+
+
+class Gate:
+    """Open or closed, and both can be waited for."""
+
+    def __init__(self) -> None:
+        self._opened, self._closed = asyncio.Event(), asyncio.Event()
+        self.open()
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened.is_set()
+
+    def open(self) -> None:
+        self._opened.set()
+        self._closed.clear()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._opened.clear()
+
+    async def wait_open(self) -> None:
+        await self._opened.wait()
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
 
 
 class Model:
-    def __init__(self, settings: WorkerSettings, changed: Callable[[], Awaitable[None]]) -> None:
-        """`changed` is awaited after each change of state, to tell others."""
-        self._settings, self._changed = settings, changed
-        self._lock = asyncio.Lock()
+    def __init__(self, settings: WorkerSettings, gpu: Gpu, tell: Callable[[ModelStatus], None]) -> None:
+        """`tell` is called at each change of state, in order."""
+        self._settings, self._tell = settings, tell
+        self._policy = lifecycle.LifecyclePolicy(
+            idle_timeout_secs=settings.idle_timeout_secs,
+            gpu_poll_interval_secs=settings.gpu_poll_interval_secs,
+        )
+        self._loader = Loader(settings, gpu)
+        self._life, self._since = lifecycle.Lifecycle(), datetime.now(UTC)
+        self._effects: asyncio.Queue[happens.Task] = asyncio.Queue(16)
+        """The state machine asks for a load, an unload and a few looks at the GPU at the most."""
+        self._changed = asyncio.Event()
         self._engine: EngineProcess | None = None
-        self._in_use = False
-        self._state, self._since = ModelState.UNLOADED, datetime.now(UTC)
+        self._loading: asyncio.Task[None] | None = None
+        self._seats: dict[str, Seat] = {}
         self._backend: str | None = None
         self._load_secs: float | None = None
-        self._error: str | None = None
+        self._last_unload: UnloadReport | None = None
+        self.gate = Gate()
+        """Closed by an eviction: no job is to be pulled until somebody wants the model again."""
 
-    def status(self) -> ModelStatus:
-        return ModelStatus(
-            state=self._state,
-            since=self._since,
-            model=self._settings.whisper_model,
-            path=str(self._settings.model_path()),
-            backend=self._backend,
-            load_secs=self._load_secs,
-            error=self._error,
-            worker_id=self._settings.name(),
-        )
-
-    @asynccontextmanager
-    async def engine(self) -> AsyncIterator[EngineProcess]:
-        """A loaded engine for one job. If it is dead afterwards, the model is unloaded.
-
-        Raises ModelUnavailable, and EngineFailure from the body, which must come out of it.
-        """
-        engine = await self.load()
-        self._in_use = True
-        try:
-            yield engine
-        finally:
-            await engine.give_up(self._settings.abort_grace_secs)
-            self._in_use = False
-            if not engine.alive:
-                await self._drop()
-
-    async def load(self) -> EngineProcess:
-        """Load unless it is loaded. Raises ModelUnavailable."""
-        async with self._lock:
-            if self._engine is not None and self._engine.alive:
-                return self._engine
-            self._engine = None
-            await self._enter(ModelState.LOADING)
-            try:
-                self._engine = await self._start()
-            except (BadModelFile, EngineFailure) as error:
-                await self._enter(ModelState.ERROR, error=_words(error))
-                raise ModelUnavailable(_words(error)) from error
-            except asyncio.CancelledError:
-                await self._enter(ModelState.UNLOADED)
-                raise
-            await self._enter(ModelState.READY)
-            return self._engine
-
-    async def unload(self) -> None:
-        """End the engine process; nothing to end is fine. Raises ModelBusy during a job."""
-        if self._in_use:
-            raise ModelBusy
-        async with self._lock:
-            if self._engine is None:
-                return
-            await self._enter(ModelState.UNLOADING)
-            await self._engine.stop()
-            await self._drop()
+    async def run(self) -> None:
+        """Load, unload, watch and wait as it is asked, until cancelled; then `close` must follow."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_time(), name="model timer")
+            while True:
+                match await self._effects.get():
+                    case happens.StartLoad():
+                        self._loading = tasks.create_task(self._load(), name="load")
+                    case happens.EndEngine():
+                        tasks.create_task(self._end(), name="unload")
+                    case happens.PollGpu():
+                        tasks.create_task(self._poll(), name="look at the GPU")
 
     async def close(self) -> None:
-        """End the engine whatever it is doing: the worker is stopping."""
+        """End the engine whatever it is doing: the worker is stopping, and `run` is over."""
         if self._engine is not None:
             await self._engine.stop(grace_secs=1.0)
             self._engine = None
 
-    async def _start(self) -> EngineProcess:
-        settings = self._settings
-        await asyncio.to_thread(check, settings.model_path())
-        engine = await EngineProcess.start(settings.command(), settings.engine_stall_secs)
-        load = Load(
-            model_path=str(settings.model_path()),
-            threads=settings.threads(),
-            beam_size=settings.widest_beam(),
-            use_gpu=settings.whisper_use_gpu,
-            flash_attn=settings.whisper_flash_attn,
-        )
+    def load(self) -> None:
+        """Ask for the model; what becomes of it is told."""
+        self.gate.open()
+        self._apply(happens.LoadAsked())
+
+    def unload(self, force: bool) -> None:
+        """Ask for the GPU. Raises JobInTheWay."""
+        self._apply(happens.UnloadAsked(force))
+
+    def job_arrived(self, job_id: str, stop: asyncio.Event) -> None:
+        """A job is at hand and will want the engine. `stop` is set, by us too, when it is to give up."""
+        self._seats[job_id] = Seat(stop)
+        self._apply(happens.JobArrived(job_id))
+
+    def job_left(self, job_id: str) -> None:
+        """Idempotent."""
+        self._seats.pop(job_id, None)
+        self._apply(happens.JobLeft(job_id))
+
+    def stop_job(self, job_id: str) -> None:
+        """Make a job give up, whether it waits or runs."""
+        if job_id in self._seats:
+            self._seats[job_id].stop.set()
+            self._wake()
+
+    @asynccontextmanager
+    async def engine(self, job_id: str) -> AsyncIterator[EngineProcess]:
+        """The engine, for one job that has arrived, when it is ready and free.
+
+        Raises ModelUnavailable; Stopped where the job is to give up; OutOfVram where the engine died of that, the job
+        may then ask again; EngineFailure where it died of something else.
+        """
+        engine = await self._turn(job_id)
         try:
-            loaded = await engine.load(load, settings.engine_load_timeout_secs)
-        except BaseException:
-            await engine.stop(grace_secs=0.0)
+            yield engine
+        except EngineFailure as failure:
+            if (line := vram.out_of_memory([failure.detail, *failure.stderr])) is not None:
+                raise OutOfVram(line) from failure
             raise
-        log.info(
-            "model %s is ready on %s after %.2f s", settings.whisper_model, loaded.backend, loaded.load_secs
+        finally:
+            await engine.give_up(self._settings.abort_grace_secs)
+            if not engine.alive:
+                self._died(engine)
+            if self._life.running == job_id:
+                self._apply(happens.JobLeft(job_id))
+
+    def is_evicted(self, job_id: str) -> bool:
+        return self._seats[job_id].evicted
+
+    @property
+    def gpu(self) -> GpuStatus | None:
+        return self._loader.gpu
+
+    async def status(self) -> ModelStatus:
+        """With the GPU as it is now."""
+        await self._loader.look()
+        return self.snapshot()
+
+    def snapshot(self) -> ModelStatus:
+        """With the GPU as it was last seen."""
+        life, settings, now = self._life, self._settings, _now()
+        is_ready = life.state is ModelState.READY
+        due = lifecycle.deadline(life, self._policy)
+        return ModelStatus(
+            state=life.state,
+            since=self._since,
+            reason=life.reason,
+            worker_id=settings.name(),
+            model=settings.whisper_model,
+            path=str(settings.model_path()),
+            backend=self._backend if is_ready else None,
+            load_secs=self._load_secs,
+            retry_at=datetime.now(UTC) + timedelta(seconds=life.retry_at - now) if life.retry_at else None,
+            retry_interval_secs=settings.gpu_poll_interval_secs,
+            idle_secs_left=round(max(0.0, due - now), 1) if is_ready and due is not None else None,
+            holds_off=not self.gate.is_open,
+            job_id=life.running,
+            vram=self._loader.vram(),
+            last_unload=self._last_unload,
         )
-        self._backend, self._load_secs = loaded.backend, loaded.load_secs
-        return engine
 
-    async def _drop(self) -> None:
+    async def _turn(self, job_id: str) -> EngineProcess:
+        seat = self._seats[job_id]
+        while True:
+            if seat.stop.is_set():
+                raise Stopped
+            if seat.refused is not None:
+                raise ModelUnavailable(seat.refused)
+            if self._engine is not None and self._life.state is ModelState.READY and not self._life.running:
+                if self._engine.alive:
+                    self._apply(happens.JobStarted(job_id))
+                    return self._engine
+                self._died(self._engine)
+            else:
+                await self._changed.wait()
+
+    def _apply(self, event: happens.Event) -> None:
+        before = self._life.state
+        self._life, effects = lifecycle.step(self._life, event, _now(), self._policy)
+        for effect in effects:
+            self._carry_out(effect)
+        if self._life.state is not before:
+            self._since = datetime.now(UTC)
+            log.info("model: %s -> %s %s", before, self._life.state, self._life.reason or "")
+            self._tell(self.snapshot())
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _carry_out(self, effect: happens.Effect) -> None:
+        match effect:
+            case happens.Evict(job_ids):
+                self.gate.close()
+                for seat in self._seats_of(job_ids):
+                    seat.evicted = True
+                    seat.stop.set()
+            case happens.Dismiss(job_ids, reason):
+                for seat in self._seats_of(job_ids):
+                    seat.refused = reason
+            case happens.StartLoad() | happens.EndEngine() | happens.PollGpu():
+                self._effects.put_nowait(effect)
+
+    def _seats_of(self, job_ids: frozenset[str]) -> list[Seat]:
+        return [self._seats[job_id] for job_id in job_ids]
+
+    async def _load(self) -> None:
+        """Load, then watch the engine to its end."""
+        try:
+            loaded = await self._loader.load()
+        except CannotLoad as error:
+            self._apply(happens.LoadFailed(str(error)))
+            return
+        except OutOfVram as error:
+            self._apply(happens.OutOfMemory(str(error)))
+            return
+        self._engine, self._backend, self._load_secs = loaded.engine, loaded.backend, loaded.load_secs
+        self._apply(happens.LoadSucceeded())
+        await loaded.engine.ended()
+        if self._life.running is None:  # a job that uses the engine sees its death by itself
+            self._died(loaded.engine)
+
+    def _died(self, engine: EngineProcess) -> None:
+        """Report the death, once, of an engine that was not ended by us."""
+        if self._engine is not engine or self._life.state is ModelState.UNLOADING:
+            return
         self._engine = None
-        await self._enter(ModelState.UNLOADED)
+        self._loader.engine_is_gone()
+        line = vram.out_of_memory(engine.last_words)
+        self._apply(happens.EngineDied(line or engine.death(), out_of_memory=line is not None))
 
-    async def _enter(self, state: ModelState, error: str | None = None) -> None:
-        self._state, self._since, self._error = state, datetime.now(UTC), error
-        if state is not ModelState.READY:
-            self._backend = None
-        await self._changed()
+    async def _end(self) -> None:
+        before = await self._loader.look()
+        if self._loading is not None:  # loading, or watching
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.stop()
+        self._loader.engine_is_gone()
+        after = await self._loader.look()
+        self._last_unload = UnloadReport(
+            at=datetime.now(UTC),
+            vram_used_before=before.vram_used if before else None,
+            vram_used_after=after.vram_used if after else None,
+        )
+        self._apply(happens.EngineEnded())
+
+    async def _poll(self) -> None:
+        self._apply(happens.GpuPolled(await self._loader.lack()))
+
+    async def _keep_time(self) -> None:
+        while True:
+            changed, due = self._changed, lifecycle.deadline(self._life, self._policy)
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - _now())):
+                    await changed.wait()
+            except TimeoutError:
+                self._apply(happens.TimePassed())
 
 
-def _words(error: BadModelFile | EngineFailure) -> str:
-    if isinstance(error, BadModelFile):
-        return str(error)
-    return "; ".join([f"The engine could not load the model: {error.detail}", *error.stderr[-3:]])
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -37,7 +37,10 @@ class ModelFile(msgspec.Struct, kw_only=True, frozen=True):
     vocab: int
     audio_layers: int
     text_layers: int
+    state: int
+    """Width of a layer."""
     size: int
+    """Bytes."""
     multilingual: bool
 
 
@@ -91,6 +94,7 @@ def _walk(file: BinaryIO, size: int) -> ModelFile:
         vocab=vocab,
         audio_layers=audio_layers,
         text_layers=text_layers,
+        state=text_state,
         size=size,
         multilingual=vocab >= 51_865,
     )

@@ -9,43 +9,52 @@ from nats.aio.client import Client
 from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
-from gpu_worker.model import Model, ModelBusy, ModelUnavailable
-from schemas.subjects import MODEL_PREFIX
+from gpu_worker.model import Model
+from gpu_worker.model_lifecycle import JobInTheWay
+from schemas.model import UnloadRequest
+from schemas.subjects import model_control
 
 SERVICE_NAME = "whisper-model"
 SERVICE_VERSION = "1.0.0"
 
 
 @asynccontextmanager
-async def serve_model(client: Client, model: Model) -> AsyncIterator[None]:
-    """Answer status, load and unload while inside. Each answers with the ModelStatus after it."""
+async def serve_model(client: Client, model: Model, worker_id: str) -> AsyncIterator[None]:
+    """Answer status, load and unload while inside, each with the ModelStatus after it; load and unload do not wait.
+
+    Each action has two subjects: one that any worker answers, one for this worker. `unload` takes {"force": true}.
+    """
 
     async def status(request: Request) -> None:
-        await request.respond(msgspec.json.encode(model.status()))
+        await request.respond(msgspec.json.encode(await model.status()))
 
     async def load(request: Request) -> None:
-        try:
-            await model.load()
-        except ModelUnavailable as error:
-            await request.respond_error("503", str(error))
-            return
-        await status(request)
+        model.load()
+        await request.respond(msgspec.json.encode(model.snapshot()))
 
     async def unload(request: Request) -> None:
         try:
-            await model.unload()
-        except ModelBusy:
-            await request.respond_error("409", "A job is running.")
-            return
-        await status(request)
+            order = msgspec.json.decode(request.data or b"{}", type=UnloadRequest)
+            model.unload(order.force)
+        except msgspec.DecodeError as error:
+            await request.respond_error("400", str(error))
+        except JobInTheWay:
+            await request.respond_error("409", "A job is running or about to run; force=true puts it back.")
+        else:
+            await request.respond(msgspec.json.encode(model.snapshot()))
 
     config = ServiceConfig(
-        name=SERVICE_NAME, version=SERVICE_VERSION, description="Status, load and unload of the model"
+        name=SERVICE_NAME,
+        version=SERVICE_VERSION,
+        description="Status, load and unload of the model",
+        metadata={"worker_id": worker_id},
     )
     service = await nats.micro.add_service(client, config)
-    for name, handler in {"status": status, "load": load, "unload": unload}.items():
-        await service.add_endpoint(name=name, subject=f"{MODEL_PREFIX}.{name}", handler=handler)
     try:
+        for name, handler in {"status": status, "load": load, "unload": unload}.items():
+            await service.add_endpoint(name=name, subject=model_control(name), handler=handler)
+            own = model_control(name, worker_id)
+            await service.add_endpoint(name=f"{name}-{worker_id}", subject=own, handler=handler)
         yield
     finally:
         await service.stop()

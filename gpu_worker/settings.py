@@ -1,6 +1,7 @@
 """The worker's settings: environment variables of the same names in capitals."""
 
 import os
+import re
 import shlex
 import socket
 import sys
@@ -20,8 +21,8 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     log_level: str = "info"
-    worker_id: str = ""
-    """Default: host name and process id."""
+    worker_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = ""
+    """One token of a subject. Default: host name and process id."""
     whisper_model: str = "large-v3"
     whisper_model_path: str = ""
     """Default: /models/ggml-<whisper_model>.bin."""
@@ -31,6 +32,10 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     """0: the physical cores that this process may use."""
     engine_command: str = ""
     """Command line of the engine process; default: this Python with gpu_worker.engine.child."""
+    idle_timeout_secs: Annotated[float, msgspec.Meta(ge=0)] = 300.0
+    """The model is unloaded when nobody has wanted it for so long; 0: never."""
+    gpu_poll_interval_secs: Positive = 30.0
+    """How often free VRAM is looked for while there is too little."""
     engine_load_timeout_secs: Positive = 600.0
     engine_stall_secs: Positive = 1800.0
     """An engine that says nothing for so long is killed. It speaks at least once per 30 s window of audio."""
@@ -45,7 +50,8 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 120.0
 
     def name(self) -> str:
-        return self.worker_id or f"{socket.gethostname().replace('.', '-')}-{os.getpid()}"
+        host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:50]
+        return self.worker_id or f"{host}-{os.getpid()}"
 
     def model_path(self) -> Path:
         return Path(self.whisper_model_path or f"/models/ggml-{self.whisper_model}.bin")

@@ -28,8 +28,8 @@ PROMPT_TAIL_CHARS = 200
 """So much of the text so far goes before the next stretch: about what fits into the engine's context of 64 tokens."""
 
 
-class JobCancelled(Exception):
-    """The engine gave the job up because it was asked to."""
+class Stopped(Exception):
+    """The job gave up because it was asked to: it is cancelled, or the GPU is wanted back."""
 
 
 class EngineRefused(Exception):
@@ -43,11 +43,11 @@ class Transcription:
         plan: Plan,
         records: JobRecords,
         log: EventLog,
-        cancelled: asyncio.Event,
+        stop: asyncio.Event,
         grace_secs: float,
     ) -> None:
         self._record, self._plan, self._records, self._log = record, plan, records, log
-        self._cancelled, self._grace_secs = cancelled, grace_secs
+        self._stop, self._grace_secs = stop, grace_secs
         self._segments: list[Segment] = []
         self._last_seq = 0
         self._percent = record.progress
@@ -55,7 +55,7 @@ class Transcription:
     async def run(self, engine: EngineProcess) -> None:
         """Transcribe and commit all that is not committed yet.
 
-        Raises JobCancelled, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
+        Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
         Unavailable.
         """
         self._segments, self._last_seq = await self._log.segments(self._record.id)
@@ -71,12 +71,12 @@ class Transcription:
             await self._commit(number + 1, stretch, finished)
 
     async def _transcribe(self, engine: EngineProcess, stretch: Stretch) -> Finished:
-        async with self._aborting_when_cancelled(engine):
+        async with self._aborting_when_stopped(engine):
             try:
                 return await self._listen(engine, stretch)
             except EngineFailure as error:
-                if self._cancelled.is_set():  # it did not obey and was killed for it
-                    raise JobCancelled from error
+                if self._stop.is_set():  # it did not obey and was killed for it
+                    raise Stopped from error
                 raise
 
     async def _listen(self, engine: EngineProcess, stretch: Stretch) -> Finished:
@@ -89,26 +89,26 @@ class Transcription:
                 case Finished():
                     return reply
                 case Aborted():
-                    raise JobCancelled
+                    raise Stopped
                 case Rejected(reason=reason, fatal=fatal):
                     if fatal:
-                        engine.kill()
+                        raise await engine.condemn(reason)
                     raise EngineRefused(reason)
                 case other:
                     raise EngineRefused(f"unexpected {type(other).__name__}")
         raise EngineRefused("the engine ended without an answer")
 
     @asynccontextmanager
-    async def _aborting_when_cancelled(self, engine: EngineProcess) -> AsyncIterator[None]:
-        aborting = asyncio.create_task(self._abort_when_cancelled(engine), name=f"cancel {self._record.id}")
+    async def _aborting_when_stopped(self, engine: EngineProcess) -> AsyncIterator[None]:
+        aborting = asyncio.create_task(self._abort_when_stopped(engine), name=f"stop {self._record.id}")
         try:
             yield
         finally:
             aborting.cancel()
             await asyncio.wait([aborting])
 
-    async def _abort_when_cancelled(self, engine: EngineProcess) -> None:
-        await self._cancelled.wait()
+    async def _abort_when_stopped(self, engine: EngineProcess) -> None:
+        await self._stop.wait()
         await engine.abort()
         await asyncio.sleep(self._grace_secs)
         engine.kill()  # it did not obey; whoever listens to it sees its death
@@ -122,7 +122,7 @@ class Transcription:
             language=options.language if options.language != AUTO else self._record.language or AUTO,
             task=options.task,
             words=options.words,
-            prompt=(options.prompt + tail("".join(s.text for s in self._segments[-20:]))).strip(),
+            prompt=prompt(options.prompt, "".join(s.text for s in self._segments[-20:])),
             beam_size=options.beam_size,
             temperature=options.temperature,
         )
@@ -175,6 +175,16 @@ def tail(text: str) -> str:
         return text
     cut = text[-PROMPT_TAIL_CHARS:]
     return cut[cut.find(" ") :] if " " in cut else cut
+
+
+def prompt(asked: str, so_far: str) -> str:
+    """What goes before a stretch: the user's prompt and the end of the text so far.
+
+    It begins with a space, as OpenAI's own code does it: without one the first word becomes other tokens than whisper
+    has ever seen at the beginning of a text.
+    """
+    text = " ".join(f"{asked}{tail(so_far)}".split())
+    return f" {text}" if text else ""
 
 
 def _in_file(word: Word, stretch: Stretch) -> Word:

@@ -7,7 +7,8 @@ Everything runs in one TaskGroup; whichever part fails ends the worker, and its 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -21,6 +22,7 @@ from broker.connection import connect
 from broker.errors import BrokerError, Unavailable
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
+from broker.pulling import unless
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
 from gpu_worker.gpu import Gpu
@@ -30,7 +32,7 @@ from gpu_worker.preparing import Spool
 from gpu_worker.service import serve_model
 from gpu_worker.settings import WorkerSettings
 from schemas import subjects
-from schemas.model import WorkerStatus
+from schemas.model import ModelEvent, ModelStatus, WorkerStatus, event_name
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +40,15 @@ IN_HAND = 2
 """One on the engine and one prepared."""
 STATUS_SECS = topology.WORKER_TTL_SECS / 4
 BROKER_RETRY_SECS = 1.0
+MAX_NEWS = 100
+"""Changes of the model's state that may wait for the broker."""
 
 
 class Worker:
     def __init__(self, settings: WorkerSettings, gpu: Gpu) -> None:
-        self._settings, self._gpu = settings, gpu
-        self._model = Model(settings, self._tell_status)
+        self._settings = settings
+        self._model = Model(settings, gpu, self._model_changed)
+        self._news: asyncio.Queue[ModelEvent] = asyncio.Queue(MAX_NEWS)
         self._statuses: WorkerStatuses | None = None
         self._in_hand: dict[str, JobInHand] = {}
         self._running: JobInHand | None = None
@@ -65,7 +70,11 @@ class Worker:
                 Spool(settings.spool()),
             )
             try:
-                async with serve_model(client, self._model), self._listening_for_cancels(client):
+                async with (
+                    serve_model(client, self._model, settings.name()),
+                    self._listening(client, subjects.ALL_CANCELS, self._on_cancel),
+                    self._listening(client, subjects.ALL_SUBMITS, self._on_submit),
+                ):
                     await self._work(services, js)
             finally:
                 await self._model.close()
@@ -74,6 +83,8 @@ class Worker:
 
     async def _work(self, services: Services, js: JetStreamContext) -> None:
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._model.run(), name="model")
+            tasks.create_task(self._tell_news(services.events), name="news")
             tasks.create_task(self._prepare_jobs(services, WorkQueue(js, self._settings)), name="prepare")
             tasks.create_task(self._run_jobs(), name="run")
             tasks.create_task(self._beat(), name="status")
@@ -81,10 +92,10 @@ class Worker:
     async def _prepare_jobs(self, services: Services, queue: WorkQueue) -> None:
         while True:
             await self._slots.acquire()
-            delivery = await self._patiently(queue)
-            job = JobInHand(delivery, services)
+            job = JobInHand(await self._next(queue), services)
             await job.open()
             self._in_hand[job.job_id] = job
+            self._model.job_arrived(job.job_id, job.stop)
             try:
                 wanted = await job.prepare()
             except BrokerError as error:
@@ -94,6 +105,24 @@ class Worker:
                 await self._ready.put(job)
             else:
                 await self._let_go(job)
+
+    async def _next(self, queue: WorkQueue) -> Delivery:
+        """The next job, when jobs are welcome."""
+        while True:
+            await self._model.gate.wait_open()
+            delivery = await unless(self._patiently(queue), self._model.gate.wait_closed())
+            if delivery is not None and self._model.gate.is_open:
+                return delivery
+            await self._turn_away(queue, delivery)
+
+    async def _turn_away(self, queue: WorkQueue, delivery: Delivery | None) -> None:
+        """The GPU has just been wanted back: what comes now is for others, or for later."""
+        try:
+            await queue.leave()
+            if delivery is not None:
+                await delivery.put_back()
+        except BrokerError as error:
+            log.warning("a job could not be turned away, its deadline will do it: %s", error)
 
     async def _patiently(self, queue: WorkQueue) -> Delivery:
         """Pull, whatever it takes: a server that is gone comes back."""
@@ -120,6 +149,7 @@ class Worker:
             await self._tell_status()
 
     async def _let_go(self, job: JobInHand) -> None:
+        self._model.job_left(job.job_id)
         await job.close()
         self._in_hand.pop(job.job_id, None)
         self._slots.release()
@@ -141,17 +171,47 @@ class Worker:
             log.info("no goodbye to the broker: %s", error)
 
     @asynccontextmanager
-    async def _listening_for_cancels(self, client: Client) -> AsyncIterator[None]:
-        async def on_cancel(message: Msg) -> None:
-            job = self._in_hand.get(subjects.last_token(message.subject))
-            if job is not None:
-                job.cancelled.set()
-
-        sub = await client.subscribe(subjects.ALL_CANCELS, cb=on_cancel)
+    async def _listening(
+        self, client: Client, subject: str, heard: Callable[[Msg], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        sub = await client.subscribe(subject, cb=heard)
         try:
             yield
         finally:
             await sub.unsubscribe()
+
+    async def _on_cancel(self, message: Msg) -> None:
+        self._model.stop_job(subjects.last_token(message.subject))
+
+    async def _on_submit(self, message: Msg) -> None:
+        """A new job is somebody who wants the model, also after an unload that was forced."""
+        self._model.gate.open()
+
+    def _model_changed(self, status: ModelStatus) -> None:
+        if self._news.full():  # the broker has been away for long; the latest states count
+            log.warning("an event is dropped: %s", self._news.get_nowait().type)
+        self._news.put_nowait(
+            ModelEvent(
+                type=event_name(status.state),
+                worker_id=self._settings.name(),
+                at=datetime.now(UTC),
+                model=status,
+            )
+        )
+
+    async def _tell_news(self, events: EventLog) -> None:
+        """Tell each change of the model's state, in order: first where gateways look it up, then as an event."""
+        self._model_changed(await self._model.status())  # whoever followed a worker that was killed must know
+        while True:
+            event, event_id = await self._news.get(), uuid.uuid4().hex
+            await self._tell_status()
+            while True:  # endless: a server that is gone comes back
+                try:
+                    await events.append_model_event(event, event_id)
+                    break
+                except BrokerError as error:
+                    log.warning("%s could not be told: %s", event.type, error)
+                    await asyncio.sleep(BROKER_RETRY_SECS)
 
     async def _beat(self) -> None:
         while True:
@@ -164,9 +224,9 @@ class Worker:
         status = WorkerStatus(
             worker_id=self._settings.name(),
             at=datetime.now(UTC),
-            model=self._model.status(),
+            model=await self._model.status(),
             job_id=self._running.job_id if self._running else None,
-            gpu=await asyncio.to_thread(self._gpu.status),
+            gpu=self._model.gpu,
         )
         try:
             await self._statuses.tell(status)

@@ -18,9 +18,12 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     JOB_FINISHED = "job_finished"
     DUPLICATE_JOB = "duplicate_job"
+    JOB_RUNNING = "job_running"
+    MODEL_NOT_READY = "model_not_ready"
     BROKER_UNAVAILABLE = "broker_unavailable"
     INTERNAL = "internal"
-    # Why a job failed.
+    # Why a job failed. The first is also why one is refused.
+    MODEL_UNAVAILABLE = "model_unavailable"
     AUDIO_MISSING = "audio_missing"
     AUDIO_CORRUPT = "audio_corrupt"
     AUDIO_EMPTY = "audio_empty"
@@ -29,7 +32,6 @@ class ErrorCode(StrEnum):
     AUDIO_TRUNCATED = "audio_truncated"
     AUDIO_TOO_LONG = "audio_too_long"
     DECODE_TIMEOUT = "decode_timeout"
-    MODEL_UNAVAILABLE = "model_unavailable"
     ENGINE_CRASHED = "engine_crashed"
     TRANSCRIPTION_FAILED = "transcription_failed"
 
@@ -44,6 +46,9 @@ HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.METHOD_NOT_ALLOWED: (405, "The method is not allowed here"),
     ErrorCode.JOB_FINISHED: (409, "The job has already ended"),
     ErrorCode.DUPLICATE_JOB: (409, "A job with this id was submitted already"),
+    ErrorCode.JOB_RUNNING: (409, "A job is in the way"),
+    ErrorCode.MODEL_NOT_READY: (503, "The model is not ready yet"),
+    ErrorCode.MODEL_UNAVAILABLE: (503, "The model cannot be loaded"),
     ErrorCode.BROKER_UNAVAILABLE: (503, "The message broker cannot be reached"),
     ErrorCode.INTERNAL: (500, "Something went wrong here"),
 }
@@ -72,9 +77,12 @@ class JobError(msgspec.Struct, kw_only=True, frozen=True):
 class RequestError(Exception):
     """Bad input, found at the edge. `code` must be one of HTTP_STATUS."""
 
-    def __init__(self, code: ErrorCode, detail: str, field: str | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, detail: str, field: str | None = None, retry_after: int | None = None
+    ) -> None:
+        """`retry_after` is in whole seconds."""
         super().__init__(detail)
-        self.code, self.detail, self.field = code, detail, field
+        self.code, self.detail, self.field, self.retry_after = code, detail, field, retry_after
 
     def problem(self) -> Problem:
         status, title = HTTP_STATUS[self.code]

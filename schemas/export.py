@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import errors, events, jobs, model
+from schemas import errors, events, jobs, model, webhooks
 
 FOLDER = Path(__file__).parent / "json"
 
@@ -16,8 +16,12 @@ EXPORTED: dict[str, Any] = {
     "job": jobs.Job,
     "job_event": events.JobEvent,
     "model_status": model.ModelStatus,
+    "model_event": model.ModelEvent,
+    "unload_request": model.UnloadRequest,
     "worker_status": model.WorkerStatus,
     "health": model.Health,
+    "webhook": webhooks.Webhook,
+    "webhook_delivery": webhooks.WebhookDelivery,
     "problem": errors.Problem,
 }
 

@@ -10,9 +10,14 @@ from schemas.jobs import VERSION, Timestamp
 class ModelState(StrEnum):
     UNLOADED = "unloaded"
     LOADING = "loading"
+    WAITING_FOR_GPU = "waiting_for_gpu"
+    """There is not enough free VRAM; it is looked for again and again."""
     READY = "ready"
     UNLOADING = "unloading"
     ERROR = "error"
+    """It cannot be loaded, and trying again by itself would not help."""
+    OFFLINE = "offline"
+    """Told by gateways: no worker is alive."""
 
 
 class GpuStatus(msgspec.Struct, kw_only=True, frozen=True):
@@ -23,19 +28,79 @@ class GpuStatus(msgspec.Struct, kw_only=True, frozen=True):
     vram_total: int
     vram_used: int
     vram_free: int
+    temperature: int | None = None
+    """Degrees Celsius; None where NVML does not tell."""
+
+
+class Vram(msgspec.Struct, kw_only=True, frozen=True):
+    """The GPU's memory, in bytes."""
+
+    total: int
+    used: int
+    free: int
+    used_by_model: int | None
+    """By our engine process; None where NVML does not tell processes apart, as inside containers."""
+    needed: int
+    """What a load needs: measured at the last one, before the first an estimate from the model file."""
+
+
+class UnloadReport(msgspec.Struct, kw_only=True, frozen=True):
+    """What the last unload gave back. All of the GPU's memory in use, in bytes, right before and right after; None without
+    an NVIDIA driver."""
+
+    at: Timestamp
+    vram_used_before: int | None
+    vram_used_after: int | None
 
 
 class ModelStatus(msgspec.Struct, kw_only=True, frozen=True):
     v: int = VERSION
     state: ModelState
-    since: Timestamp
-    model: str
-    path: str
+    since: Timestamp | None = None
+    reason: str | None = None
+    """Why it is in `error`, or what it waits for."""
+    worker_id: str | None = None
+    model: str | None = None
+    path: str | None = None
     backend: str | None = None
-    """What the engine says that it computes on: a CUDA device's name, or `cpu`. None while no engine runs."""
+    """What the engine says that it computes on: a CUDA device's name, or `cpu`. None while no engine is ready."""
     load_secs: float | None = None
-    error: str | None = None
+    """How long the last load took, the warm-up included."""
+    retry_at: Timestamp | None = None
+    """When the GPU is looked at again; only in `waiting_for_gpu`."""
+    retry_interval_secs: float | None = None
+    idle_secs_left: float | None = None
+    """Until it is unloaded; None while it is needed, or is kept for ever."""
+    holds_off: bool = False
+    """It was unloaded with work at hand: the worker takes no job until a load is asked for or a new job comes."""
+    job_id: str | None = None
+    """The job that runs on it."""
+    vram: Vram | None = None
+    """None without an NVIDIA driver."""
+    last_unload: UnloadReport | None = None
+
+
+class UnloadRequest(msgspec.Struct, kw_only=True, frozen=True):
+    """The body of a request on `whisper.model.unload`; an empty body is an empty object."""
+
+    force: bool = False
+    """Put running and waiting jobs back into the queue; they go on after the next load."""
+
+
+def event_name(state: ModelState) -> str:
+    """The type of the event that tells of a state: the last token of its subject, and its name over SSE."""
+    return f"model_{state}"
+
+
+class ModelEvent(msgspec.Struct, kw_only=True, frozen=True):
+    """The model has come into another state: a message on `whisper.events.model.<worker_id>.<type>`."""
+
+    v: int = VERSION
+    type: str
+    """`model_` and the state."""
     worker_id: str
+    at: Timestamp
+    model: ModelStatus
 
 
 class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
@@ -55,9 +120,19 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
     """The answer to GET /health."""
 
     status: str
-    """`ok`, or `degraded` where no worker is alive."""
-    model_state: str
-    """The first worker's; `offline` where none is alive."""
-    queue_depth: int
-    """Jobs that are stored and not yet ended, the running ones included."""
+    """`ok`, or `degraded` where the broker cannot be reached, no worker is alive or no model can be loaded."""
+    broker: str
+    """`ok`, or `unreachable`."""
+    model_state: ModelState
+    """Of the worker that is nearest to working; `offline` where none is alive."""
+    queue_depth: int | None
+    """Jobs that are stored and not yet ended, the running ones included; None without a broker."""
+    gpu: GpuStatus | None
+    """Of the same worker."""
     workers: list[WorkerStatus]
+
+
+class Liveness(msgspec.Struct, kw_only=True, frozen=True):
+    """The answer to GET /health/live and /health/ready."""
+
+    status: str

@@ -9,19 +9,27 @@ from typing import Final
 JOBS_STREAM: Final = "WHISPER_JOBS"
 EVENTS_STREAM: Final = "WHISPER_EVENTS"
 GPU_WORKER_CONSUMER: Final = "gpu-worker"
+WEBHOOKS_STREAM: Final = "WHISPER_WEBHOOKS"
+WEBHOOK_EVENTS_CONSUMER: Final = "webhook-events"
+WEBHOOK_DELIVERIES_CONSUMER: Final = "webhook-deliveries"
 
 AUDIO_BUCKET: Final = "WHISPER_AUDIO"
 RECORDS_BUCKET: Final = "WHISPER_RECORDS"
 WORKERS_BUCKET: Final = "WHISPER_WORKERS"
+WEBHOOK_URLS_BUCKET: Final = "WHISPER_WEBHOOK_URLS"
 
 SUBMIT_PREFIX: Final = "whisper.jobs.submit"
 CANCEL_PREFIX: Final = "whisper.jobs.cancel"
 EVENTS_PREFIX: Final = "whisper.events.job"
+MODEL_EVENTS_PREFIX: Final = "whisper.events.model"
 MODEL_PREFIX: Final = "whisper.model"
+WEBHOOKS_PREFIX: Final = "whisper.webhooks"
 
 ALL_SUBMITS: Final = f"{SUBMIT_PREFIX}.*"
 ALL_CANCELS: Final = f"{CANCEL_PREFIX}.*"
 ALL_EVENTS: Final = "whisper.events.>"
+ALL_WEBHOOKS: Final = f"{WEBHOOKS_PREFIX}.*"
+ALL_MODEL_EVENTS: Final = f"{MODEL_EVENTS_PREFIX}.*.*"
 
 QUEUED: Final = "queued"
 """The event that nats-server itself makes of a submission (republish): its body is the job request."""
@@ -55,8 +63,25 @@ def last_token(subject: str) -> str:
     return subject.rsplit(".", 1)[-1]
 
 
-def job_id_of_event(subject: str) -> str | None:
-    """The job id in `whisper.events.job.<job_id>.<type>`; None for any other subject."""
+def model_event(worker_id: str, event_type: str) -> str:
+    return f"{MODEL_EVENTS_PREFIX}.{worker_id}.{event_type}"
+
+
+def model_control(action: str, worker_id: str | None = None) -> str:
+    """`action` is status, load or unload. Without a worker's id any one worker answers."""
+    return f"{MODEL_PREFIX}.{action}" if worker_id is None else f"{MODEL_PREFIX}.{action}.{worker_id}"
+
+
+def webhook(webhook_id: str) -> str:
+    """Where deliveries to one registered URL wait."""
+    return f"{WEBHOOKS_PREFIX}.{webhook_id}"
+
+
+def topic(subject: str) -> str:
+    """What an event is about: one topic for each job, one for the models of all workers."""
     head, _, _ = subject.rpartition(".")
-    prefix, _, job_id = head.rpartition(".")
-    return job_id if prefix == EVENTS_PREFIX else None
+    return MODEL_EVENTS_PREFIX if head.startswith(f"{MODEL_EVENTS_PREFIX}.") else head
+
+
+def job_topic(job_id: str) -> str:
+    return f"{EVENTS_PREFIX}.{job_id}"

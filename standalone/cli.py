@@ -10,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from broker.connection import BrokerSettings, connect
+from broker.connection import BrokerSettings, connect, mapped_errors
 from broker.errors import BrokerError
 from broker.model_control import request_model
 from broker.running import set_up_logging
 from schemas.jobs import TranscribeOptions
-from schemas.model import ModelStatus
+from schemas.model import ModelEvent, ModelState, ModelStatus
 from schemas.settings import SettingsError, from_environment
+from schemas.subjects import ALL_MODEL_EVENTS
 from standalone.client import ClientError, GatewayClient
 from standalone.models import ModelError
 from standalone.supervisor import StartError
@@ -24,6 +25,9 @@ from standalone.terminal import show, transcribe
 from standalone.up import find_model, settings_for, up
 
 MODEL_TIMEOUT_SECS = 600.0
+_STILL = {ModelState.READY, ModelState.WAITING_FOR_GPU, ModelState.UNLOADED, ModelState.ERROR}
+SETTLED = {"status": set(ModelState), "load": _STILL - {ModelState.UNLOADED}, "unload": _STILL}
+"""When an action has come to something."""
 EXPECTED = (SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError)
 """What a user can mend: told in one line, without a traceback."""
 
@@ -52,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("jobs", help="list jobs, newest first")
     commands.add_parser("cancel", help="cancel a job").add_argument("id")
     model = commands.add_parser("model", help="look at the model, load it, hand the GPU back")
-    model.add_argument("action", choices=["status", "load", "unload"])
+    model.add_argument("action", choices=list(SETTLED))
+    model.add_argument("--force", action="store_true", help="unload also while a job runs: it is put back")
     return top
 
 
@@ -92,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "cancel":
             print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
         case _:
-            status = asyncio.run(ask_model(arguments.action))
+            status = asyncio.run(ask_model(arguments.action, arguments.force))
             print(msgspec.json.format(msgspec.json.encode(status)).decode())
     return 0
 
@@ -120,13 +125,22 @@ def transcribe_files(client: GatewayClient, arguments: argparse.Namespace) -> in
     return worst
 
 
-async def ask_model(action: str) -> ModelStatus:
-    """Over NATS, so that it works without a gateway. Raises BrokerError."""
+async def ask_model(action: str, force: bool) -> ModelStatus:
+    """Over NATS, so that it works without a gateway; waits for what was asked for. Raises BrokerError."""
     embedded = f"nats://127.0.0.1:{os.environ.get('NATS_PORT', '4222')}"
     defaults = {"NATS_URL": embedded, "NATS_CONNECT_TIMEOUT_SECS": "5"}
     settings = from_environment(BrokerSettings, {**defaults, **os.environ})
     async with connect(settings, "cli") as (client, _):
-        return await request_model(client, action, MODEL_TIMEOUT_SECS)
+        with mapped_errors():
+            events = await client.subscribe(ALL_MODEL_EVENTS)
+        status = await request_model(client, action, force=force)
+        while status.state not in SETTLED[action]:
+            with mapped_errors():
+                message = await events.next_msg(timeout=MODEL_TIMEOUT_SECS)
+            event = msgspec.json.decode(message.data, type=ModelEvent)
+            if event.worker_id == status.worker_id:
+                status = event.model
+        return status
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import httpx_sse
 TIMEOUT = httpx.Timeout(30.0, read=None, write=None)
 TERMINAL = ("done", "failed", "cancelled")
 RECONNECTS = 10
+MAY_WAIT = {"Prefer": "respond-async"}
+"""The job is queued while no model is ready, instead of being refused."""
 
 
 class ClientError(Exception):
@@ -43,7 +45,8 @@ class GatewayClient:
     def submit(self, path: Path, fields: dict[str, str]) -> str:
         """The job's id. Raises ClientError."""
         with path.open("rb") as file:
-            answer = self._json("POST", "/jobs", data=fields, files={"audio": (path.name, file)})
+            files = {"audio": (path.name, file)}
+            answer = self._json("POST", "/jobs", headers=MAY_WAIT, data=fields, files=files)
         return str(answer["job_id"])
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:

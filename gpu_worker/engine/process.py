@@ -66,6 +66,7 @@ class EngineProcess:
     async def start(cls, command: list[str], stall_secs: float) -> "EngineProcess":
         """Run `command` (spawned, never forked: CUDA must not be touched before). Raises EngineFailure."""
         env = {k: v for k, v in os.environ.items() if k in ENGINE_ENV or k.startswith(ENGINE_ENV_PREFIXES)}
+        env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts, so that both mean the same GPU
         try:
             pipe = asyncio.subprocess.PIPE
             process = await asyncio.create_subprocess_exec(
@@ -84,6 +85,29 @@ class EngineProcess:
     @property
     def alive(self) -> bool:
         return self._process.returncode is None
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines that it has written to stderr."""
+        return list(self._stderr)
+
+    async def ended(self) -> None:
+        """Wait for the end of the process, and for its last words."""
+        await self._process.wait()
+        await asyncio.shield(self._listening)
+
+    def death(self) -> str:
+        """How it ended, in words."""
+        code = self._process.returncode
+        if code is None:
+            return "the engine closed its pipe"
+        return (
+            f"the engine was ended by signal {-code}" if code < 0 else f"the engine exited with status {code}"
+        )
+
+    async def condemn(self, reason: str) -> EngineFailure:
+        """End an engine that must not be used any more; the failure to raise."""
+        return await self._failure(FailureKind.CRASHED, reason)
 
     async def load(self, load: Load, timeout_secs: float) -> Loaded:
         """Load and warm up. Raises EngineFailure."""
@@ -157,7 +181,7 @@ class EngineProcess:
             OSError,
             RuntimeError,
         ) as error:  # uvloop raises RuntimeError for a pipe that is closed already
-            raise await self._failure(FailureKind.CRASHED, self._death()) from error
+            raise await self._failure(FailureKind.CRASHED, self.death()) from error
 
     async def _receive(self, timeout_secs: float) -> AnyReply:
         stdout = self._process.stdout
@@ -170,7 +194,7 @@ class EngineProcess:
             reply: AnyReply = reply_decoder.decode(body)
         except asyncio.IncompleteReadError as error:
             await self._wait_for_death()
-            raise await self._failure(FailureKind.CRASHED, self._death()) from error
+            raise await self._failure(FailureKind.CRASHED, self.death()) from error
         except TimeoutError as error:
             detail = f"the engine said nothing for {timeout_secs:.0f} s"
             raise await self._failure(FailureKind.STALLED, detail) from error
@@ -187,14 +211,6 @@ class EngineProcess:
                 await self._process.wait()
         except TimeoutError:
             log.warning("engine %d closed its pipe and lives on: killing it", self.pid)
-
-    def _death(self) -> str:
-        code = self._process.returncode
-        if code is None:
-            return "the engine closed its pipe"
-        return (
-            f"the engine was ended by signal {-code}" if code < 0 else f"the engine exited with status {code}"
-        )
 
     async def _failure(self, kind: FailureKind, detail: str) -> EngineFailure:
         self.kill()

@@ -1,0 +1,65 @@
+"""Pull one message at a time from a durable consumer, without end."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.client import JetStreamContext as _Js
+
+from broker.connection import mapped_errors, reconnected
+
+PULL_TIMEOUT_SECS = 30.0
+"""How long one pull request waits on the server; the next follows at once."""
+
+T = TypeVar("T")
+
+
+class Puller:
+    def __init__(self, js: JetStreamContext, stream: str, consumer: str) -> None:
+        self._js, self._stream, self._consumer = js, stream, consumer
+        self._pull: _Js.PullSubscription | None = None
+
+    async def next(self) -> Msg:
+        """Wait, without end, for a message. Raises Unavailable when the server is gone."""
+        while True:
+            # A pull request dies with its connection, and nobody says so: after a reconnect a new one is needed.
+            message = await unless(self._fetch(), reconnected(self._js))
+            if message is not None:
+                return message
+            await self.leave()
+
+    async def leave(self) -> None:
+        """Take no more: the server forgets an open pull request together with its inbox. `next` comes back."""
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            with mapped_errors():
+                await pull.unsubscribe()
+
+    async def _fetch(self) -> Msg:
+        with mapped_errors():
+            if self._pull is None:
+                self._pull = await self._js.pull_subscribe_bind(consumer=self._consumer, stream=self._stream)
+            while True:
+                try:
+                    [message] = await self._pull.fetch(1, timeout=PULL_TIMEOUT_SECS)
+                except nats.errors.TimeoutError:
+                    continue
+                return message
+
+
+async def unless(work: Coroutine[Any, Any, T], event: Coroutine[Any, Any, object]) -> T | None:
+    """The result of `work`; None where `event` comes first. Whichever is left is cancelled.
+
+    A result that comes together with the cancellation is not lost.
+    """
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event)
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+        await asyncio.wait([working, waiting])
+    return None if working.cancelled() else working.result()

@@ -1,0 +1,99 @@
+"""/model: see the model, load it, hand the GPU back, follow what happens to it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from quart import Blueprint, Response, request
+
+from broker.model_control import ModelRefused, NoWorker, request_model
+from gateway import sse
+from gateway.fanout import StreamOver
+from gateway.responses import event_stream, json_response, resume_after
+from gateway.services import Services
+from gateway.workers import MENDING_SECS, nearest_first
+from schemas import subjects
+from schemas.errors import ErrorCode, RequestError
+from schemas.model import ModelState, ModelStatus
+
+YES = {"1", "true", "yes"}
+
+
+def blueprint(services: Services) -> Blueprint:
+    models = Blueprint("models", __name__)
+
+    @models.get("/model/status")
+    async def status() -> Response:
+        try:
+            found = await ask(services, "status")
+        except NoWorker:
+            found = offline()
+        return json_response(found)
+
+    @models.post("/model/load")
+    async def load() -> Response:
+        found = await command(services, "load")
+        return json_response(found, 200 if found.state is ModelState.READY else 202)
+
+    @models.post("/model/unload")
+    async def unload() -> Response:
+        force = request.args.get("force", "").lower() in YES
+        found = await command(services, "unload", force=force)
+        return json_response(found, 200 if found.state is ModelState.UNLOADED else 202)
+
+    @models.get("/model/events")
+    async def events() -> Response:
+        return event_stream(follow(services, resume_after()))
+
+    return models
+
+
+async def ask(services: Services, action: str, *, force: bool = False) -> ModelStatus:
+    """Ask the worker named in the query, else the one that is nearest to working. Raises NoWorker, ModelRefused.
+
+    A worker that was killed is in the list for some seconds more: then the next is asked.
+    """
+    named = request.args.get("worker_id")
+    workers = [named] if named else [w.worker_id for w in nearest_first(await services.statuses.alive())]
+    for worker_id in workers:
+        try:
+            return await request_model(services.client, action, worker_id, force=force)
+        except NoWorker:
+            continue
+    raise NoWorker("no worker answers")
+
+
+async def command(services: Services, action: str, *, force: bool = False) -> ModelStatus:
+    """Raises RequestError."""
+    try:
+        return await ask(services, action, force=force)
+    except NoWorker as error:
+        detail = "No worker is running."
+        raise RequestError(ErrorCode.MODEL_NOT_READY, detail, retry_after=MENDING_SECS) from error
+    except ModelRefused as error:
+        raise RequestError(ErrorCode.JOB_RUNNING, str(error)) from error
+
+
+async def follow(services: Services, after: int) -> AsyncIterator[bytes]:
+    """The events behind `after`, then those to come, without end. Who does not resume is told the state first."""
+    try:
+        async with services.fanout.listening(subjects.MODEL_EVENTS_PREFIX) as listener:
+            if after:
+                async for logged in services.events.replay(subjects.ALL_MODEL_EVENTS, after):
+                    after = logged.seq
+                    yield sse.model_event(logged.body, logged.seq)
+            else:
+                ranked = nearest_first(await services.statuses.alive())
+                yield sse.model_status(ranked[0].model if ranked else offline())
+            while True:
+                live = await listener.next(services.settings.sse_heartbeat_secs)
+                if live is None:
+                    yield sse.HEARTBEAT
+                elif live.seq > after:
+                    yield sse.model_event(live.body, live.seq)
+    except StreamOver:
+        return
+
+
+def offline() -> ModelStatus:
+    """What is told where no worker is alive."""
+    return ModelStatus(state=ModelState.OFFLINE, since=datetime.now(UTC))
