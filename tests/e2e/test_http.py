@@ -223,10 +223,12 @@ def test_jobs_are_listed_newest_first(system: System) -> None:
 
 def test_health_tells_of_workers_and_queue(system: System) -> None:
     gateway = system.gateway()
-    assert gateway.http.get("/health").json() | {"queue_depth": 0} == {
+    assert gateway.http.get("/health").json() == {
         "status": "degraded",
+        "broker": "ok",
         "model_state": "offline",
         "queue_depth": 0,
+        "gpu": None,
         "workers": [],
     }
     system.worker(WORKER_ID="w1")
@@ -347,12 +349,21 @@ def test_a_lost_broker_is_told_and_survived(system: System) -> None:
     system.worker()
     assert words(transcribe(gateway.http, AUDIO / "telephone.wav"))
     system.nats.stop()
-    answer = gateway.http.get("/health")
+    answer = gateway.http.get("/jobs")
     assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
+    health = gateway.http.get("/health")
+    assert (health.status_code, health.json()["status"], health.json()["broker"]) == (
+        200,
+        "degraded",
+        "unreachable",
+    )
+    assert gateway.http.get("/health/ready").status_code == 503
+    assert gateway.http.get("/health/live").status_code == 200
     system.nats.start()
     job = transcribe_patiently(gateway.http)
     assert job["language"] == EXPECTED["telephone.wav"]["language"]
+    assert gateway.http.get("/health/ready").status_code == 200
 
 
 def transcribe_patiently(http: httpx.Client) -> dict[str, object]:

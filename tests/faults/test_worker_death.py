@@ -1,12 +1,11 @@
 """kill -9 and other ends of a worker: no segment is missing or doubled, and nothing is transcribed twice."""
 
+import difflib
 import itertools
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,13 +35,21 @@ def engine_calls(worker: Process, job_id: str) -> Counter[int]:
 
 
 def check_whole(job: dict[str, Any]) -> None:
-    segments = job["segments"]
+    """Nothing is missing: each phrase is in a segment. Nothing is doubled: segments follow each other in time."""
+    segments, known = job["segments"], EXPECTED["long.ogg"]
     assert job["status"] == "done"
     assert [s["index"] for s in segments] == list(range(len(segments)))
     assert all(a["end"] <= b["start"] + 0.5 for a, b in itertools.pairwise(segments))
-    expected = " ".join([p["text"] for p in EXPECTED["long.ogg"]["phrases"]] * REPEATS).split()
-    heard = words(job).split()
-    assert len(heard) == pytest.approx(len(expected), rel=0.03)
+    spoken = [
+        (known["seconds"] * repeat + p["start"], known["seconds"] * repeat + p["end"])
+        for repeat in range(REPEATS)
+        for p in known["phrases"]
+    ]
+    silent = [p for p in spoken if not any(s["start"] < p[1] and p[0] < s["end"] for s in segments)]
+    assert silent == []
+    expected = " ".join([p["text"] for p in known["phrases"]] * REPEATS).split()
+    # How well the words are heard is the model's business: it is cut at other places here than when it was measured.
+    assert difflib.SequenceMatcher(None, words(job).split(), expected, autojunk=False).ratio() > 0.95
 
 
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
@@ -107,27 +114,13 @@ def test_a_killed_engine_costs_an_attempt_and_no_segment(system: System, long_au
     check_whole(gateway.http.get(f"/jobs/{job_id}").json())
 
 
-def test_a_job_that_always_crashes_the_engine_fails_with_its_last_words(
-    system: System, tmp_path: Path
-) -> None:
-    script = tmp_path / "engine.py"
-    script.write_text(CRASHING_ENGINE)
+def test_a_job_that_always_crashes_the_engine_fails_with_its_last_words(system: System) -> None:
+    script = system.script()
+    script.plan(job="abort")
     gateway = system.gateway()
-    system.worker(ENGINE_COMMAND=f"{sys.executable} {script}")
+    system.scripted_worker(script)
     job = finish(gateway.http, submit(gateway.http, "a.flac", (AUDIO / "english.flac").read_bytes()))
     assert (job["status"], job["error"]["code"]) == ("failed", "engine_crashed")
-    assert "CUDA error: an illegal memory access" in job["error"]["message"]
+    assert "GGML_ASSERT(false) failed" in job["error"]["message"]
     assert "signal 6" in job["error"]["message"]
-
-
-CRASHING_ENGINE = """
-import os, sys
-from gpu_worker.engine.protocol import Loaded, frame
-sys.stdin.buffer.read(4)
-sys.stdout.buffer.write(frame(Loaded(backend="CUDA0", load_secs=0.1)))
-sys.stdout.buffer.flush()
-sys.stdin.buffer.read(40)
-sys.stderr.write("ggml_cuda: CUDA error: an illegal memory access was encountered\\n")
-sys.stderr.flush()
-os.abort()
-"""
+    assert len(script.starts()) == 3

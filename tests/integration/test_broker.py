@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from nats.js.errors import NotFoundError
 
 from broker import topology
 from broker.audio_store import CHUNK_BYTES, AudioStore
-from broker.connection import BrokerSettings, connect
+from broker.connection import BrokerSettings, connect, reconnected
 from broker.errors import AlreadySubmitted, AudioCorrupt, AudioMissing, Conflict, Unavailable
 from broker.event_log import REPLAY_BATCH, EventLog, Logged
 from broker.job_records import JobRecords
@@ -26,6 +27,7 @@ from schemas.errors import ErrorCode, JobError
 from schemas.events import Done, Progress, SegmentAdded, Started
 from schemas.job_lifecycle import Cancelled, Claimed, Committed, Completed, Failed, IllegalChange, Released
 from schemas.jobs import JobRequest, JobStatus, Segment
+from tests.support.nats_process import NatsProcess
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -135,7 +137,7 @@ async def test_a_submission_is_a_queued_job_and_a_queued_event(
     assert record is not None
     assert (record.status, record.request.filename, record.created_at) == (JobStatus.QUEUED, "a.wav", NOW)
     assert await records.get("nobody") is None
-    events = [logged async for logged in log.replay("j1")]
+    events = [logged async for logged in log.replay(subjects.all_events_of("j1"))]
     assert [e.type for e in events] == ["queued"]
     assert msgspec.json.decode(events[0].body)["filename"] == "a.wav"
     assert [r.id for r in await records.newest(10)] == ["j1"]
@@ -220,12 +222,12 @@ async def test_the_event_log_is_fenced_and_replays_in_batches(client: Client, js
         await log.append(SegmentAdded(job_id="j1", at=NOW, segment=segment), expect_last=last - 1)
     segments, at = await log.segments("j1")
     assert ([s.index for s in segments], at) == (list(range(count)), last)
-    everything = [logged async for logged in log.replay("j1")]
+    everything = [logged async for logged in log.replay(subjects.all_events_of("j1"))]
     assert len(everything) == count + 1
-    assert [logged.seq async for logged in log.replay("j1", after=everything[9].seq)] == [
-        e.seq for e in everything[10:]
-    ]
-    assert [logged async for logged in log.replay("nobody")] == []
+    assert [
+        logged.seq async for logged in log.replay(subjects.all_events_of("j1"), after=everything[9].seq)
+    ] == [e.seq for e in everything[10:]]
+    assert [logged async for logged in log.replay(subjects.all_events_of("nobody"))] == []
     newest = await log.last("j1", "segment")
     assert newest is not None
     assert newest.seq == last
@@ -240,23 +242,50 @@ async def test_one_terminal_event_however_often_it_is_told(
     await records.change("j1", Claimed(at=NOW, worker_id="one"))
     record = await records.change("j1", Completed(at=NOW, epoch=1))
     await asyncio.gather(*(log.append_terminal(record, NOW) for _ in range(5)))
-    kinds = [logged.type async for logged in log.replay("j1")]
+    kinds = [logged.type async for logged in log.replay(subjects.all_events_of("j1"))]
     assert kinds == ["queued", "done"]
     found = await log.last("j1", "done")
     assert found is not None
     assert msgspec.json.decode(found.body, type=Done).record == record
 
 
-async def test_follow_delivers_live_events_in_order(client: Client, js: JetStreamContext) -> None:
+async def test_following_delivers_live_events_in_order(client: Client, js: JetStreamContext) -> None:
     log, seen = EventLog(client, js), asyncio.Queue[Logged]()
     await log.append(Progress(job_id="before", at=NOW, percent=1))
-    sub = await log.follow(seen.put)
-    for percent in range(50):
-        await log.append(Progress(job_id="j1", at=NOW, percent=percent))
-    got = [await asyncio.wait_for(seen.get(), 5) for _ in range(50)]
+    async with log.following(seen.put):
+        for percent in range(50):
+            await log.append(Progress(job_id="j1", at=NOW, percent=percent))
+        got = [await asyncio.wait_for(seen.get(), 5) for _ in range(50)]
     assert [msgspec.json.decode(g.body)["percent"] for g in got] == list(range(50))
-    assert {g.job_id for g in got} == {"j1"}
-    await sub.unsubscribe()
+    assert {g.topic for g in got} == {subjects.job_topic("j1")}
+
+
+@pytest.mark.parametrize("heard_before", [True, False])
+async def test_following_and_pulling_go_on_at_once_after_a_restart_of_the_server(
+    nats_process: NatsProcess,
+    broker_settings: BrokerSettings,
+    client: Client,
+    js: JetStreamContext,
+    heard_before: bool,
+) -> None:
+    """Within the 5 s of each wait: nats-py alone takes up to 20 s, and 30 s for a pull request that is lost."""
+    log, seen, queue = EventLog(client, js), asyncio.Queue[Logged](), WorkQueue(js, broker_settings)
+    await log.append(Progress(job_id="before", at=NOW, percent=1))
+    pulling = asyncio.create_task(queue.pull())
+    async with log.following(seen.put), connect(broker_settings, "other") as (other, other_js):
+        if heard_before:
+            await log.append(Progress(job_id="j1", at=NOW, percent=1))
+            assert (await asyncio.wait_for(seen.get(), 5)).topic == subjects.job_topic("j1")
+        nats_process.stop(signal.SIGKILL)
+        nats_process.start()
+        await asyncio.wait_for(reconnected(other_js), 5)
+        await EventLog(other, other_js).append(Progress(job_id="j1", at=NOW, percent=2))
+        found = await asyncio.wait_for(seen.get(), 5)
+        assert msgspec.json.decode(found.body)["percent"] == 2
+        await WorkQueue(other_js, broker_settings).submit("j2", JobRequest())
+        assert (await asyncio.wait_for(pulling, 5)).job_id == "j2"
+        assert (await asyncio.wait_for(seen.get(), 5)).type == subjects.QUEUED
+        assert seen.empty()
 
 
 async def test_an_unusable_submission_is_no_job(js: JetStreamContext) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.nats_process import NatsProcess
+from tests.support.script import Script
 
 UP_TIMEOUT_SECS = 30
 LISTENING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
@@ -70,11 +71,20 @@ class System:
             "JOB_ACK_WAIT_SECS": "2",
             "SPOOL_DIR": str(folder / "spool"),
             "LOG_LEVEL": "info",
+            "JOBS_WHEN_UNLOADED": "queue",
         }
         self._processes: list[Process] = []
 
     def worker(self, **env: str) -> Process:
         return self._keep(Process("gpu_worker", {**self._env, **env}, self._log("worker")))
+
+    def scripted_worker(self, script: Script, **env: str) -> Process:
+        """A worker with scripted engines and a scripted GPU."""
+        env = {**self._env, **script.env, **env}
+        return self._keep(Process("tests.support.worker_with_scripted_gpu", env, self._log("worker")))
+
+    def script(self) -> Script:
+        return Script(self._folder / "script")
 
     def gateway(self, **env: str) -> Gateway:
         gateway = Gateway({**self._env, **env}, self._log("gateway"))

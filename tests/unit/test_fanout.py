@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from broker.event_log import Logged
-from gateway.fanout import ClientTooSlow, Listener
+from gateway.fanout import Listener, StreamOver
 
 
 def event(seq: int) -> Logged:
-    return Logged(seq=seq, job_id="j", type="progress", body=b"{}")
+    return Logged(seq=seq, subject="whisper.events.job.j.progress", body=b"{}")
 
 
 async def test_events_come_in_order_and_pauses_are_none() -> None:
@@ -24,7 +24,7 @@ async def test_a_full_buffer_drops_the_client_and_nobody_waits() -> None:
     listener = Listener(buffer=2)
     for seq in range(1000):
         listener.offer(event(seq))
-    with pytest.raises(ClientTooSlow):
+    with pytest.raises(StreamOver):
         await listener.next(1)
 
 

@@ -87,7 +87,7 @@ def test_bad_form_fields_are_named(name: str, value: str) -> None:
 @pytest.mark.parametrize("text", ["a", "A-b_9", "x" * 64])
 def test_job_ids(text: str) -> None:
     assert subjects.is_job_id(text)
-    assert subjects.job_id_of_event(subjects.event(text, "done")) == text
+    assert subjects.topic(subjects.event(text, "done")) == subjects.job_topic(text)
     assert subjects.last_token(subjects.submit(text)) == text
 
 
@@ -96,8 +96,10 @@ def test_what_is_no_job_id(text: str) -> None:
     assert not subjects.is_job_id(text)
 
 
-def test_other_subjects_have_no_job() -> None:
-    assert subjects.job_id_of_event("whisper.events.model.w1.ready") is None
+def test_the_models_of_all_workers_are_one_topic_and_no_job() -> None:
+    topics = {subjects.topic(subjects.model_event(worker, "model_ready")) for worker in ("w1", "w2")}
+    assert topics == {subjects.MODEL_EVENTS_PREFIX}
+    assert subjects.job_topic("model") not in topics
 
 
 def test_settings_come_from_the_environment_and_name_the_variable() -> None:

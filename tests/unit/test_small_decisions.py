@@ -3,7 +3,7 @@
 import pytest
 
 from gpu_worker.engine import protocol
-from gpu_worker.transcription import PROMPT_TAIL_CHARS, tail
+from gpu_worker.transcription import PROMPT_TAIL_CHARS, prompt, tail
 from schemas.jobs import Task
 from standalone.restarts import MAX_DELAY_SECS, STABLE_SECS, Backoff, death_in_words
 
@@ -65,3 +65,16 @@ def test_the_prompts_tail_begins_at_a_word() -> None:
     assert len(cut) <= PROMPT_TAIL_CHARS
     assert cut.startswith(" abcdefg")
     assert len(tail("x" * 500)) == PROMPT_TAIL_CHARS
+
+
+@pytest.mark.parametrize(
+    ("asked", "so_far", "expected"),
+    [
+        ("", "", ""),
+        ("", " one two", " one two"),
+        ("Names: Ada", "", " Names: Ada"),
+        ("Names: Ada", " one  two", " Names: Ada one two"),
+    ],
+)
+def test_a_prompt_begins_with_one_space(asked: str, so_far: str, expected: str) -> None:
+    assert prompt(asked, so_far) == expected

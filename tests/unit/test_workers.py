@@ -1,0 +1,88 @@
+"""Which worker counts, whether a job is taken now, and what those are told who must wait."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.workers import (
+    MENDING_SECS,
+    NEAREST_FIRST,
+    USUAL_LOAD_SECS,
+    nearest_first,
+    prefers_async,
+    refusal,
+)
+from schemas.errors import ErrorCode
+from schemas.model import ModelState, ModelStatus, WorkerStatus
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+def worker(state: ModelState, worker_id: str = "w", **model: object) -> WorkerStatus:
+    status = ModelStatus(state=state, worker_id=worker_id, **model)  # type: ignore[arg-type] # given by each test
+    return WorkerStatus(worker_id=worker_id, at=NOW, model=status)
+
+
+def test_every_state_has_its_rank() -> None:
+    assert set(NEAREST_FIRST) == set(ModelState) - {ModelState.OFFLINE}
+    mixed = [worker(state, f"w{n}") for n, state in enumerate(reversed(NEAREST_FIRST))]
+    assert [w.model.state for w in nearest_first(mixed)] == list(NEAREST_FIRST)
+
+
+@pytest.mark.parametrize("other", [s for s in NEAREST_FIRST if s is not ModelState.READY])
+def test_one_ready_worker_is_enough(other: ModelState) -> None:
+    assert refusal([worker(other, "a"), worker(ModelState.READY, "b")], NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "retry_after", "load"),
+    [
+        ([], ErrorCode.MODEL_NOT_READY, MENDING_SECS, False),
+        ([worker(ModelState.UNLOADED)], ErrorCode.MODEL_NOT_READY, int(USUAL_LOAD_SECS), True),
+        ([worker(ModelState.UNLOADED, load_secs=7.2)], ErrorCode.MODEL_NOT_READY, 8, True),
+        ([worker(ModelState.UNLOADED, load_secs=0.2)], ErrorCode.MODEL_NOT_READY, 1, True),
+        (
+            [worker(ModelState.LOADING, load_secs=7.2, since=NOW - timedelta(seconds=5))],
+            ErrorCode.MODEL_NOT_READY,
+            3,
+            True,
+        ),
+        (
+            [worker(ModelState.LOADING, load_secs=7.2, since=NOW - timedelta(seconds=50))],
+            ErrorCode.MODEL_NOT_READY,
+            1,
+            True,
+        ),
+        ([worker(ModelState.UNLOADING, load_secs=7.2)], ErrorCode.MODEL_NOT_READY, 8, True),
+        (
+            [worker(ModelState.WAITING_FOR_GPU, reason="full", retry_interval_secs=30.0)],
+            ErrorCode.MODEL_NOT_READY,
+            30,
+            False,
+        ),
+        ([worker(ModelState.ERROR, reason="bad file")], ErrorCode.MODEL_UNAVAILABLE, MENDING_SECS, False),
+    ],
+)
+def test_who_must_wait_is_told_for_how_long(
+    found: list[WorkerStatus], code: ErrorCode, retry_after: int, load: bool
+) -> None:
+    why = refusal(found, NOW)
+    assert why is not None
+    assert (why.code, why.retry_after, why.load) == (code, retry_after, load)
+    if found and found[0].model.reason:
+        assert found[0].model.reason in why.detail
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, False),
+        ("", False),
+        ("respond-async", True),
+        ("wait=10, Respond-Async", True),
+        ("respond-async; foo=1", True),
+        ("respond-asynchronously", False),
+    ],
+)
+def test_prefer(header: str | None, expected: bool) -> None:
+    assert prefers_async(header) is expected
