@@ -35,7 +35,9 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     job_ack_wait_secs: float = 30.0
     """A worker that is silent for so long has lost its job."""
     job_retention_secs: float = 7 * 24 * 3600.0
-    """How long records and events are kept."""
+    """How long records, results and events are kept."""
+    audio_retention_secs: float = 0.0
+    """How long audio is kept after its job has ended; 0: it goes together with the end."""
 
 
 @contextmanager

@@ -17,9 +17,9 @@ class AlreadySubmitted(BrokerError):
     """The stream has a submission with this job id."""
 
 
-class AudioMissing(BrokerError):
+class ObjectMissing(BrokerError):
     """There is no such object, or its chunks are gone."""
 
 
-class AudioCorrupt(BrokerError):
+class ObjectCorrupt(BrokerError):
     """The object's bytes do not match its digest or size."""

@@ -1,7 +1,6 @@
 """The event log: append with a compare-and-set, replay a job's events, follow all jobs live."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +8,6 @@ from datetime import datetime
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, Header
@@ -17,17 +15,14 @@ from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors, reconnected
-from broker.errors import BrokerError, Conflict, Unavailable
+from broker.errors import BrokerError, Conflict
+from broker.scanning import scan
 from schemas import events, subjects
 from schemas.jobs import JobRecord, Segment
 from schemas.model import ModelEvent
 
 log = logging.getLogger(__name__)
 
-REPLAY_BATCH = 256
-"""Messages per request: enough to make round trips cheap, little enough to bound memory."""
-REPLAY_TIMEOUT_SECS = 10.0
-END_OF_BATCH, NOT_FOUND = "204", "404"
 LAST_SEQUENCE_BY_SUBJECT = str(Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
 
 
@@ -48,8 +43,8 @@ class Logged(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class EventLog:
-    def __init__(self, client: Client, js: JetStreamContext) -> None:
-        self._client, self._js = client, js
+    def __init__(self, js: JetStreamContext) -> None:
+        self._js = js
 
     async def append(self, event: events.JobEvent, expect_last: int | None = None) -> int:
         """Publish; the sequence it got.
@@ -62,6 +57,24 @@ class EventLog:
         with mapped_errors():
             ack = await self._js.publish(subject, msgspec.json.encode(event), headers=headers)
         return int(ack.seq)
+
+    async def append_invalid(self, event: events.Invalid) -> None:
+        """Tell, once, that a submission is none. Raises Unavailable."""
+        try:
+            await self.append(event, expect_last=0)
+        except Conflict:
+            return
+
+    async def first_sequence(self) -> int:
+        """The oldest event that is still there. Raises Unavailable."""
+        with mapped_errors():
+            info = await self._js.stream_info(subjects.EVENTS_STREAM)
+        return int(info.state.first_seq)
+
+    async def erase(self, job_id: str) -> None:
+        """Remove all events of a job. Raises Unavailable."""
+        with mapped_errors():
+            await self._js.purge_stream(subjects.EVENTS_STREAM, subject=subjects.all_events_of(job_id))
 
     async def append_terminal(self, record: JobRecord, at: datetime) -> None:
         """Publish the event of a record's end unless it is there already: exactly one, however often this runs."""
@@ -89,13 +102,8 @@ class EventLog:
 
     async def replay(self, pattern: str, after: int = 0) -> AsyncIterator[Logged]:
         """The stored events on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
-        while True:
-            batch = await self._batch(pattern, after + 1)
-            for logged in batch:
-                yield logged
-            if len(batch) < REPLAY_BATCH:
-                return
-            after = batch[-1].seq
+        async for stored in scan(self._js, subjects.EVENTS_STREAM, pattern, after):
+            yield Logged(seq=stored.seq, subject=stored.subject, body=stored.body)
 
     async def segments(self, job_id: str) -> tuple[list[Segment], int]:
         """The job's transcript so far, and the sequence of its last segment event (0 for none)."""
@@ -162,30 +170,3 @@ class EventLog:
                 config=ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start),
                 cb=on_message,
             )
-
-    async def _batch(self, subject: str, start: int) -> list[Logged]:
-        """One batched direct get (ADR-31 of NATS): no consumer is made, so a thousand readers cost nothing to keep."""
-        inbox = self._client.new_inbox()
-        request = json.dumps({"seq": start, "next_by_subj": subject, "batch": REPLAY_BATCH}).encode()
-        found: list[Logged] = []
-        with mapped_errors():
-            sub = await self._client.subscribe(inbox)
-            try:
-                api = f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}"
-                await self._client.publish(api, request, reply=inbox)
-                async with asyncio.timeout(REPLAY_TIMEOUT_SECS):
-                    while True:
-                        message = await sub.next_msg(timeout=REPLAY_TIMEOUT_SECS)
-                        headers = message.headers or {}
-                        status = headers.get("Status")
-                        if status in (END_OF_BATCH, NOT_FOUND):
-                            return found
-                        if status is not None:
-                            raise Unavailable(f"replay of {subject}: {status} {headers.get('Description')}")
-                        found.append(_logged(headers, message.data))
-            finally:
-                await sub.unsubscribe()
-
-
-def _logged(headers: dict[str, str], body: bytes) -> Logged:
-    return Logged(seq=int(headers["Nats-Sequence"]), subject=headers["Nats-Subject"], body=body)

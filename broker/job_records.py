@@ -10,7 +10,8 @@ from nats.js.kv import KeyValue
 
 from broker.connection import mapped_errors
 from broker.errors import Conflict
-from broker.topology import KV_STREAM
+from broker.scanning import scan
+from broker.topology import KV_KEY, KV_STREAM
 from schemas import subjects
 from schemas.errors import RequestError
 from schemas.job_lifecycle import TERMINAL, Change, advance
@@ -56,13 +57,40 @@ class JobRecords:
             return changed
         raise Conflict(f"job {job_id} is changing too fast")
 
-    async def newest(self, limit: int) -> list[JobRecord]:
-        """The newest jobs first: those with a record, and the queued ones without."""
-        ids = await self._ids(KV_STREAM.format(subjects.RECORDS_BUCKET)) | await self._ids(
-            subjects.JOBS_STREAM
-        )
-        found = [await self.get(job_id) for job_id in ids]
-        return sorted((r for r in found if r), key=lambda r: r.created_at, reverse=True)[:limit]
+    async def all(self) -> list[JobRecord]:
+        """Every job that is known, in no order: those with a record, and the queued ones without. Raises Unavailable."""
+        bucket = subjects.RECORDS_BUCKET
+        found: dict[str, JobRecord] = {}
+        async for stored in scan(self._js, KV_STREAM.format(bucket), KV_KEY.format(bucket, ">")):
+            record = msgspec.json.decode(stored.body, type=JobRecord)
+            found[record.id] = record
+        async for stored in scan(self._js, subjects.JOBS_STREAM, subjects.ALL_SUBMITS):
+            job_id = subjects.last_token(stored.subject)
+            queued = None if job_id in found else _from_submission(job_id, stored.body, stored.time)
+            if queued is not None:
+                found[job_id] = queued
+        return list(found.values())
+
+    async def queue(self) -> list[str]:
+        """Ids of the jobs in the work queue, the running ones included, in their order. Raises Unavailable."""
+        submits = scan(self._js, subjects.JOBS_STREAM, subjects.ALL_SUBMITS)
+        return [subjects.last_token(stored.subject) async for stored in submits]
+
+    async def erase(self, job_id: str) -> None:
+        """Forget a job. Raises Unavailable."""
+        bucket = subjects.RECORDS_BUCKET
+        with mapped_errors():
+            await self._js.purge_stream(KV_STREAM.format(bucket), subject=KV_KEY.format(bucket, job_id))
+
+    async def is_queued(self, job_id: str) -> bool:
+        """Its submission is in the work queue: nobody has acknowledged it. Raises Unavailable."""
+        with mapped_errors():
+            subject = subjects.submit(job_id)
+            try:
+                await self._js.get_msg(subjects.JOBS_STREAM, subject=subject, direct=True)
+            except NotFoundError:
+                return False
+        return True
 
     async def unqueue(self, job_id: str) -> None:
         """Take the submission of an ended job out of the work queue. Raises Unavailable."""
@@ -73,12 +101,6 @@ class JobRecords:
         with mapped_errors():
             info = await self._js.stream_info(subjects.JOBS_STREAM)
         return int(info.state.messages)
-
-    async def _ids(self, stream: str) -> set[str]:
-        """Job ids are the last token of both a record's key and a submission's subject."""
-        with mapped_errors():
-            info = await self._js.stream_info(stream, subjects_filter=">")
-        return {subjects.last_token(subject) for subject in info.state.subjects or {}}
 
     async def _read(self, job_id: str) -> tuple[JobRecord | None, int]:
         with mapped_errors():
@@ -96,12 +118,15 @@ class JobRecords:
             )
         except NotFoundError:
             return None
-        try:
-            request = parse_request(message.data or b"")
-        except RequestError as error:
-            log.warning("job %s has an unusable request: %s", job_id, error)
-            return None
-        return queued_record(job_id, request, message.time or datetime.now(UTC))
+        return _from_submission(job_id, message.data or b"", message.time or datetime.now(UTC))
+
+
+def _from_submission(job_id: str, body: bytes, stored_at: datetime) -> JobRecord | None:
+    try:
+        return queued_record(job_id, parse_request(body), stored_at)
+    except RequestError as error:
+        log.debug("job %s has an unusable request: %s", job_id, error)
+        return None
 
 
 def queued_record(job_id: str, request: JobRequest, stored_at: datetime) -> JobRecord:

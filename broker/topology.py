@@ -20,16 +20,20 @@ from nats.js.errors import BadRequestError
 
 from broker.connection import BrokerSettings, mapped_errors
 from schemas import subjects
-from schemas.webhooks import MODEL_EVENTS
+from schemas.events import event_type
+from schemas.webhooks import MODEL_EVENTS, WEBHOOK_EVENTS
 
 log = logging.getLogger(__name__)
 
 NAME_IN_USE = 10058
 """JetStream error code: the stream exists with another configuration."""
 DUPLICATE_WINDOW_SECS = 120.0
+DEAD_LETTERS = 100_000
+"""The oldest go beyond that: somebody may send nonsense without end."""
 WORKER_TTL_SECS = 10.0
 """A worker's status expires so long after its last sign of life."""
 KV_STREAM, OBJECT_STREAM = "KV_{}", "OBJ_{}"
+KV_KEY = "$KV.{}.{}"
 
 
 def streams(settings: BrokerSettings) -> list[StreamConfig]:
@@ -61,6 +65,18 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
             storage=StorageType.FILE,
             num_replicas=settings.nats_replicas,
             max_age=settings.job_retention_secs,
+            duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
+            allow_direct=True,
+        ),
+        StreamConfig(
+            name=subjects.DEAD_STREAM,
+            description="Messages that nobody could use, with the reason as a header",
+            subjects=[subjects.ALL_DEAD],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            num_replicas=settings.nats_replicas,
+            max_age=settings.job_retention_secs,
+            max_msgs=DEAD_LETTERS,
             duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
             allow_direct=True,
         ),
@@ -101,6 +117,7 @@ def webhook_events_consumer(settings: BrokerSettings) -> ConsumerConfig:
         deliver_policy=DeliverPolicy.NEW,
         filter_subjects=[
             subjects.event("*", subjects.QUEUED),
+            *(subjects.event("*", event_type(kind)) for kind in WEBHOOK_EVENTS),
             *(subjects.model_event("*", kind) for kind in MODEL_EVENTS),
         ],
     )
@@ -123,13 +140,16 @@ async def ensure(js: JetStreamContext, settings: BrokerSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             for config in streams(settings):
                 tasks.create_task(_ensure_stream(js, config))
-            tasks.create_task(
-                _ensure_bucket(js, subjects.RECORDS_BUCKET, settings, settings.job_retention_secs)
-            )
-            tasks.create_task(_ensure_bucket(js, subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS))
-            urls = _ensure_bucket(js, subjects.WEBHOOK_URLS_BUCKET, settings, ttl=None)
-            tasks.create_task(urls)
-            tasks.create_task(_ensure_objects(js, settings))
+            kept = settings.job_retention_secs
+            for bucket, ttl in {
+                subjects.RECORDS_BUCKET: kept,
+                subjects.IDEMPOTENCY_BUCKET: kept,
+                subjects.WORKERS_BUCKET: WORKER_TTL_SECS,
+                subjects.WEBHOOK_URLS_BUCKET: None,
+            }.items():
+                tasks.create_task(_ensure_bucket(js, bucket, settings, ttl))
+            tasks.create_task(_ensure_objects(js, subjects.AUDIO_BUCKET, settings, None))
+            tasks.create_task(_ensure_objects(js, subjects.RESULTS_BUCKET, settings, kept))
         await js.add_consumer(subjects.JOBS_STREAM, gpu_worker_consumer(settings))
         await js.add_consumer(subjects.EVENTS_STREAM, webhook_events_consumer(settings))
         await js.add_consumer(subjects.WEBHOOKS_STREAM, webhook_deliveries_consumer(settings))
@@ -165,15 +185,17 @@ async def _ensure_bucket(
         await _follow(js, KV_STREAM.format(bucket), max_age=ttl or 0, num_replicas=settings.nats_replicas)
 
 
-async def _ensure_objects(js: JetStreamContext, settings: BrokerSettings) -> None:
-    config = ObjectStoreConfig(storage=StorageType.FILE, replicas=settings.nats_replicas)
+async def _ensure_objects(
+    js: JetStreamContext, bucket: str, settings: BrokerSettings, ttl: float | None
+) -> None:
+    config = ObjectStoreConfig(storage=StorageType.FILE, replicas=settings.nats_replicas, ttl=ttl)
     try:
-        await js.create_object_store(subjects.AUDIO_BUCKET, config)
+        await js.create_object_store(bucket, config)
     except BadRequestError as error:
         if error.err_code != NAME_IN_USE:
             raise
-        stream = OBJECT_STREAM.format(subjects.AUDIO_BUCKET)
-        await _follow(js, stream, num_replicas=settings.nats_replicas)
+        changes = {"max_age": ttl or 0, "num_replicas": settings.nats_replicas}
+        await _follow(js, OBJECT_STREAM.format(bucket), **changes)
 
 
 async def _follow(js: JetStreamContext, stream: str, **changes: object) -> None:

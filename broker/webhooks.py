@@ -10,7 +10,8 @@ from nats.js.kv import KeyValue
 from broker.connection import mapped_errors
 from broker.errors import Conflict
 from broker.pulling import Puller
-from broker.topology import KV_STREAM
+from broker.scanning import scan
+from broker.topology import KV_KEY, KV_STREAM
 from schemas import subjects
 from schemas.webhooks import Webhook, WebhookDelivery
 
@@ -32,28 +33,28 @@ class WebhookUrls:
         except Conflict:
             return
 
-    async def registered(self) -> list[Webhook]:
-        """Oldest first. Raises Unavailable."""
-        found = []
-        with mapped_errors():
-            stream = KV_STREAM.format(subjects.WEBHOOK_URLS_BUCKET)
-            info = await self._js.stream_info(stream, subjects_filter=">")
-            for subject in info.state.subjects or {}:
-                try:
-                    entry = await self._bucket.get(subjects.last_token(subject))
-                except KeyNotFoundError:  # removed just now
-                    continue
-                found.append(msgspec.json.decode(entry.value or b"", type=Webhook))
-        return sorted(found, key=lambda w: (w.created_at, w.id))
-
-    async def remove(self, webhook_id: str) -> bool:
-        """Forget a URL and what waits for it; False where there is none. Raises Unavailable."""
+    async def is_registered(self, webhook_id: str) -> bool:
+        """Raises Unavailable."""
         with mapped_errors():
             try:
                 await self._bucket.get(webhook_id)
             except KeyNotFoundError:
                 return False
-            key = f"$KV.{subjects.WEBHOOK_URLS_BUCKET}.{webhook_id}"
+        return True
+
+    async def registered(self) -> list[Webhook]:
+        """Oldest first. Raises Unavailable."""
+        bucket = subjects.WEBHOOK_URLS_BUCKET
+        stored = scan(self._js, KV_STREAM.format(bucket), KV_KEY.format(bucket, ">"))
+        found = [msgspec.json.decode(entry.body, type=Webhook) async for entry in stored]
+        return sorted(found, key=lambda w: (w.created_at, w.id))
+
+    async def remove(self, webhook_id: str) -> bool:
+        """Forget a URL and what waits for it; False where there is none. Raises Unavailable."""
+        if not await self.is_registered(webhook_id):
+            return False
+        with mapped_errors():
+            key = KV_KEY.format(subjects.WEBHOOK_URLS_BUCKET, webhook_id)
             await self._js.purge_stream(KV_STREAM.format(subjects.WEBHOOK_URLS_BUCKET), subject=key)
             await self._js.purge_stream(subjects.WEBHOOKS_STREAM, subject=subjects.webhook(webhook_id))
         return True
@@ -70,12 +71,12 @@ class WebhookDeliveries:
         return await self._events.next()
 
     async def add(self, delivery: WebhookDelivery) -> None:
-        """Once per id within the duplicate window. Raises Unavailable."""
+        """Once per id and number of the try, within the duplicate window. Raises Unavailable."""
         with mapped_errors():
             await self._js.publish(
                 subjects.webhook(delivery.webhook.id),
                 msgspec.json.encode(delivery),
-                headers={str(Header.MSG_ID.value): delivery.id},
+                headers={str(Header.MSG_ID.value): f"{delivery.id} {delivery.number}"},
             )
 
     async def next(self) -> Msg:

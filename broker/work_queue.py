@@ -30,6 +30,7 @@ class Delivery:
         self._message, self._ack_wait = message, ack_wait
         self.job_id = subjects.last_token(message.subject)
         self.body = message.data
+        self.subject, self.seq = message.subject, message.metadata.sequence.stream
         self.stored_at = message.metadata.timestamp or datetime.now(UTC)
 
     @property

@@ -2,13 +2,13 @@
 
 import msgspec
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from broker.connection import mapped_errors
-from broker.topology import KV_STREAM
+from broker.scanning import scan
+from broker.topology import KV_KEY, KV_STREAM
 from schemas.model import WorkerStatus
-from schemas.subjects import WORKERS_BUCKET, last_token
+from schemas.subjects import WORKERS_BUCKET
 
 
 class WorkerStatuses:
@@ -28,19 +28,11 @@ class WorkerStatuses:
     async def forget(self, worker_id: str) -> None:
         """The worker stops in order. Raises Unavailable."""
         with mapped_errors():
-            await self._js.purge_stream(
-                KV_STREAM.format(WORKERS_BUCKET), subject=f"$KV.{WORKERS_BUCKET}.{worker_id}"
-            )
+            key = KV_KEY.format(WORKERS_BUCKET, worker_id)
+            await self._js.purge_stream(KV_STREAM.format(WORKERS_BUCKET), subject=key)
 
     async def alive(self) -> list[WorkerStatus]:
         """Sorted by worker id. Raises Unavailable."""
-        found = []
-        with mapped_errors():
-            info = await self._js.stream_info(KV_STREAM.format(WORKERS_BUCKET), subjects_filter=">")
-            for subject in sorted(info.state.subjects or {}):
-                try:
-                    entry = await self._bucket.get(last_token(subject))
-                except KeyNotFoundError:  # it has just expired
-                    continue
-                found.append(msgspec.json.decode(entry.value or b"", type=WorkerStatus))
-        return found
+        found = scan(self._js, KV_STREAM.format(WORKERS_BUCKET), KV_KEY.format(WORKERS_BUCKET, ">"))
+        statuses = [msgspec.json.decode(stored.body, type=WorkerStatus) async for stored in found]
+        return sorted(statuses, key=lambda status: status.worker_id)

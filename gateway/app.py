@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -10,16 +11,17 @@ from quart import Quart, request
 from broker import topology
 from broker.connection import connect
 from broker.errors import Unavailable
-from broker.webhooks import WebhookDeliveries
 from gateway import docs, health, jobs, models, problems
 from gateway.body import PacedBody, PacedConnection, PacedRequest
-from gateway.services import Services
+from gateway.nats_door import serve_jobs
+from gateway.services import Services, open_services
 from gateway.settings import GatewaySettings
 from gateway.webhooks import routes as webhooks
-from gateway.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 1024
+"""Clients that may be connecting at once: after a restart all event streams come back together."""
 GRACEFUL_SECS = 3.0
 """How long running requests may go on when the gateway stops."""
 
@@ -54,22 +56,40 @@ async def run(settings: GatewaySettings) -> None:
     """Serve until cancelled. Raises Unavailable when the broker cannot be reached at start."""
     async with connect(settings, "gateway") as (client, js):
         await topology.ensure(js, settings)
-        services = await Services.open(settings, client, js)
-        config = Config()
-        config.bind = [f"{settings.host}:{settings.port}"]
-        config.graceful_timeout = GRACEFUL_SECS
-        config.include_server_header = False
-        config.errorlog = log
-        stopping = asyncio.Event()
-        sender = Sender(services.webhook_urls, WebhookDeliveries(js))
-        async with services.fanout.running(), sender.running():
-            serving = asyncio.ensure_future(
-                serve(create_app(services), config, shutdown_trigger=stopping.wait, mode="asgi")
-            )
-            try:
-                await asyncio.shield(serving)
-            except asyncio.CancelledError:
-                services.fanout.end()
-                stopping.set()
-                await serving
-                raise
+        services = await open_services(settings, client, js)
+        async with (
+            services.fanout.running(),
+            services.sender.running(),
+            services.sweep.running(),
+            serve_jobs(services),
+        ):
+            await serve_http(services, listening_socket(settings))
+
+
+def listening_socket(settings: GatewaySettings) -> int:
+    """File descriptor of a socket that whoever serves on it closes. Our own, for an option that its connections inherit: the kernel drops a client that takes nothing any more."""
+    sock = socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = int(settings.send_timeout_secs * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    return sock.detach()
+
+
+async def serve_http(services: Services, listening: int) -> None:
+    """Until cancelled; then running requests get a moment to end, and event streams are ended."""
+    config = Config()
+    config.bind = [f"fd://{listening}"]
+    config.backlog = BACKLOG
+    config.graceful_timeout = GRACEFUL_SECS
+    config.include_server_header = False
+    config.errorlog = log
+    stopping = asyncio.Event()
+    app = create_app(services)
+    serving = asyncio.ensure_future(serve(app, config, shutdown_trigger=stopping.wait, mode="asgi"))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        services.fanout.end()
+        stopping.set()
+        await serving
+        raise

@@ -38,7 +38,8 @@ async def look(services: Services) -> Health:
     try:
         if not services.client.is_connected:
             raise BrokerError
-        workers, depth = nearest_first(await services.statuses.alive()), await services.records.queue_depth()
+        workers = nearest_first(await services.statuses.alive())
+        depth, dead = await services.jobs.records.queue_depth(), await services.dead.count()
     except BrokerError:
         return Health(
             status="degraded",
@@ -54,6 +55,7 @@ async def look(services: Services) -> Health:
         broker="ok",
         model_state=state,
         queue_depth=depth,
+        dead_letters=dead,
         gpu=workers[0].gpu if workers else None,
         workers=workers,
     )

@@ -8,14 +8,12 @@ from quart import Blueprint, Response, request
 from broker.model_control import ModelRefused, NoWorker, request_model
 from gateway import sse
 from gateway.fanout import StreamOver
-from gateway.responses import event_stream, json_response, resume_after
+from gateway.responses import event_stream, is_true, json_response, resume_after
 from gateway.services import Services
 from gateway.workers import MENDING_SECS, nearest_first
 from schemas import subjects
 from schemas.errors import ErrorCode, RequestError
 from schemas.model import ModelState, ModelStatus
-
-YES = {"1", "true", "yes"}
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -36,8 +34,7 @@ def blueprint(services: Services) -> Blueprint:
 
     @models.post("/model/unload")
     async def unload() -> Response:
-        force = request.args.get("force", "").lower() in YES
-        found = await command(services, "unload", force=force)
+        found = await command(services, "unload", force=is_true(request.args.get("force")))
         return json_response(found, 200 if found.state is ModelState.UNLOADED else 202)
 
     @models.get("/model/events")

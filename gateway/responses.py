@@ -7,6 +7,8 @@ from quart import Response, request
 
 from gateway import sse
 
+TRUE = {"1", "true", "yes"}
+
 
 def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Any schema struct as JSON."""
@@ -24,3 +26,8 @@ def event_stream(frames: AsyncIterator[bytes]) -> Response:
 def resume_after() -> int:
     """The stream sequence behind which this request wants to go on; 0 for the beginning."""
     return sse.last_event_id(request.headers.get("Last-Event-ID") or request.args.get("last_event_id"))
+
+
+def is_true(argument: str | None) -> bool:
+    """A flag in a query: `?force=true`."""
+    return (argument or "").lower() in TRUE

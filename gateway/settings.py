@@ -5,6 +5,9 @@ from typing import Annotated
 import msgspec
 
 from broker.connection import BrokerSettings
+from gateway.webhooks.addresses import Network, parse_networks
+from gateway.webhooks.schedule import BACKOFF_SECS, parse_backoff
+from gateway.webhooks.signing import parse_secrets
 from gateway.workers import JobsWhenUnloaded
 
 
@@ -20,3 +23,34 @@ class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
     sse_heartbeat_secs: Annotated[float, msgspec.Meta(gt=0)] = 15.0
     sse_buffer: Annotated[int, msgspec.Meta(ge=1)] = 1024
     """Events that may wait for one slow client; beyond that it is dropped and may resume with Last-Event-ID."""
+    send_timeout_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """A client that takes nothing of what it is sent for so long is disconnected (on Linux)."""
+    sweep_interval_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """How often audio that nobody needs any more is looked for."""
+    webhook_secret: str = ""
+    """Signs deliveries; two, divided by a comma, while they are rotated."""
+    webhook_backoff: str = ",".join(f"{secs:g}" for secs in BACKOFF_SECS)
+    """Seconds before each try after the first."""
+    webhook_allow_cidrs: str = ""
+    """Networks beside the public internet that webhooks may be sent to."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the variable that cannot be understood."""
+        for name, parse in (
+            ("WEBHOOK_SECRET", self.secrets),
+            ("WEBHOOK_BACKOFF", self.backoff),
+            ("WEBHOOK_ALLOW_CIDRS", self.networks),
+        ):
+            try:
+                parse()
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+
+    def secrets(self) -> list[bytes]:
+        return parse_secrets(self.webhook_secret)
+
+    def backoff(self) -> tuple[float, ...]:
+        return parse_backoff(self.webhook_backoff)
+
+    def networks(self) -> list[Network]:
+        return parse_networks(self.webhook_allow_cidrs)

@@ -1,9 +1,10 @@
 """Server-sent events: what a client is sent for each event of a job. Pure: events in, bytes out."""
 
+from functools import lru_cache
+
 import msgspec
 
 from schemas import events
-from schemas.jobs import Job
 from schemas.model import ModelEvent, ModelStatus
 from schemas.subjects import QUEUED
 
@@ -22,10 +23,11 @@ def is_terminal(event_type: str) -> bool:
     return event_type in events.TERMINAL_TYPES
 
 
-def render(event_type: str, body: bytes, job_id: str, seq: int, job: Job | None) -> bytes | None:
-    """The frame for a stored event; None for a type that this version does not know.
+@lru_cache(maxsize=1024)
+def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
+    """The frame for a stored event that is not terminal; None for one that clients are not told of.
 
-    `job` must be given for a terminal event: what ends the stream carries the whole job.
+    Cached: the same event goes to all clients of its job.
     """
     if event_type == QUEUED:
         return frame(QUEUED, {"job_id": job_id}, seq)
@@ -36,9 +38,9 @@ def render(event_type: str, body: bytes, job_id: str, seq: int, job: Job | None)
             return frame(event_type, {"percent": percent}, seq)
         case events.SegmentAdded(segment=segment):
             return frame(event_type, {"segment": segment}, seq)
-        case events.Done() | events.JobFailed() | events.JobCancelled():
-            return frame(event_type, {"job": job}, seq)
-        case None:
+        case events.Invalid() as invalid:
+            return frame(event_type, {"code": invalid.code, "message": invalid.message}, seq)
+        case events.Done() | events.JobFailed() | events.JobCancelled() | None:
             return None
 
 

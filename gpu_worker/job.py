@@ -3,14 +3,19 @@
 import asyncio
 import logging
 import shutil
+import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from broker.audio_store import AudioStore
+import msgspec
+
+from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Conflict
 from broker.event_log import EventLog
 from broker.job_records import JobRecords, has_ended
+from broker.object_store import ObjectStore
 from broker.work_queue import Delivery
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.loading import OutOfVram
@@ -19,8 +24,19 @@ from gpu_worker.preparing import Plan, Spool, prepare
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.transcription import EngineRefused, Stopped, Transcription
 from schemas.errors import ErrorCode, JobError, RequestError
-from schemas.events import Started
-from schemas.job_lifecycle import Change, Claimed, Completed, Failed, IllegalChange, Prepared, Released
+from schemas.events import Invalid, Started
+from schemas.job_lifecycle import (
+    Abandoned,
+    Change,
+    Claimed,
+    Completed,
+    Failed,
+    IllegalChange,
+    PreparationBegun,
+    PreparationEnded,
+    Prepared,
+    Released,
+)
 from schemas.jobs import JobRecord, JobRequest, parse_request
 from schemas.subjects import is_job_id
 
@@ -37,13 +53,19 @@ class Services:
         self,
         settings: WorkerSettings,
         model: Model,
-        store: AudioStore,
+        store: ObjectStore,
         records: JobRecords,
         events: EventLog,
+        dead: DeadLetters,
         spool: Spool,
+        measured: Callable[[float, float], None],
     ) -> None:
-        self.settings, self.model, self.store = settings, model, store
+        """`measured` is told of each job that ran in one go: seconds of its audio, seconds on the engine."""
+        self.settings, self.model, self.store, self.dead = settings, model, store, dead
         self.records, self.events, self.spool = records, events, spool
+        self.measured = measured
+        self.run_id = uuid.uuid4().hex
+        """Of this process."""
 
 
 class JobInHand:
@@ -69,32 +91,70 @@ class JobInHand:
 
     async def prepare(self) -> bool:
         """All that can be done without the engine; False where nothing is left to do. Raises Unavailable."""
+        services = self._services
         try:
-            request = parse_request(self._delivery.body)
-            if not is_job_id(self.job_id):
-                raise RequestError(ErrorCode.INVALID_REQUEST, "A job id is 1 to 64 of A-Z a-z 0-9 - _.")
+            request = self._request()
+            record = await services.records.get(self.job_id)
+            if record is not None and has_ended(record):
+                _same_job(record.request, request)
         except RequestError as error:
-            log.warning("job %r: unusable submission, discarded: %s", self.job_id, error.detail)
-            await self._delivery.discard()
+            await self._bury(error)
             return False
-        record = await self._services.records.get(self.job_id)
         if record is not None and has_ended(record):
             await self._finish(record)
             return False
         try:
+            if not await self._may_be_prepared():
+                return False
             self._prepared = await self._prepare(request)
+            await self._change(PreparationEnded(at=datetime.now(UTC)))
+        except (IllegalChange, Conflict) as why:
+            await self._leave(why)
+            return False
+        return True
+
+    def _request(self) -> JobRequest:
+        """Raises RequestError."""
+        if not is_job_id(self.job_id):
+            raise RequestError(ErrorCode.INVALID_REQUEST, "A job id is 1 to 64 of A-Z a-z 0-9 - _.")
+        return parse_request(self._delivery.body)
+
+    async def _bury(self, error: RequestError) -> None:
+        """The message is no job: keep it with the reason, tell whoever waits for it, and never see it again."""
+        delivery, services = self._delivery, self._services
+        log.warning("job %r: unusable submission: %s", self.job_id, error.detail)
+        reason = f"{error.code}: {error.detail}"
+        await services.dead.add(delivery.subject, delivery.body, reason, f"submit {delivery.seq}")
+        if is_job_id(self.job_id):
+            now = datetime.now(UTC)
+            event = Invalid(
+                job_id=self.job_id, at=now, code=error.code, message=error.detail, field=error.field
+            )
+            await services.events.append_invalid(event)
+        await delivery.discard()
+
+    async def _may_be_prepared(self) -> bool:
+        """False, and the job has failed, where worker after worker was not heard of again after this point."""
+        services, now = self._services, datetime.now(UTC)
+        record = await self._change(PreparationBegun(at=now, run_id=services.run_id))
+        if record.preparations <= services.settings.job_max_attempts:
+            return True
+        message = f"Preparing this audio has ended {record.preparations - 1} workers in a row."
+        error = JobError(code=ErrorCode.WORKER_CRASHED, message=message)
+        await self._finish(await self._change(Abandoned(at=now, error=error)))
+        return False
+
+    async def _prepare(self, request: JobRequest) -> Plan | JobError:
+        services = self._services
+        self._folder = await asyncio.to_thread(services.spool.folder, self.job_id)
+        try:
+            return await prepare(services.store, services.settings, self.job_id, request, self._folder)
         except BrokerError:
             raise
         except Exception as error:  # a poison job must not take the worker down, again and again
             log.exception("job %s: preparing it failed", self.job_id)
             message = f"Preparing the audio failed unexpectedly: {type(error).__name__}: {error}."
-            self._prepared = JobError(code=ErrorCode.INTERNAL, message=message)
-        return True
-
-    async def _prepare(self, request: JobRequest) -> Plan | JobError:
-        services = self._services
-        self._folder = await asyncio.to_thread(services.spool.folder, self.job_id)
-        return await prepare(services.store, services.settings, self.job_id, request, self._folder)
+            return JobError(code=ErrorCode.INTERNAL, message=message)
 
     async def run(self) -> None:
         """Bring the job to an end, whichever. Raises Unavailable."""
@@ -127,12 +187,12 @@ class JobInHand:
         """Give the job back unharmed: it resumes at its first uncommitted stretch. Raises Unavailable."""
         if self._delivery.is_settled:
             return
-        if self._claimed is not None:
-            try:
-                await self._change(Released(at=datetime.now(UTC), epoch=self._claimed.epoch))
-            except (IllegalChange, Conflict) as why:
-                await self._leave(why)
-                return
+        now, claim = datetime.now(UTC), self._claimed
+        try:
+            await self._change(Released(at=now, epoch=claim.epoch) if claim else PreparationEnded(at=now))
+        except (IllegalChange, Conflict) as why:
+            await self._leave(why)
+            return
         await self._delivery.put_back()
         log.info("job %s: given back", self.job_id)
 
@@ -181,7 +241,11 @@ class JobInHand:
             return JobError(code=ErrorCode.ENGINE_CRASHED, message=message)
         record = await self._tell_plan(plan)
         grace = services.settings.abort_grace_secs
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         await Transcription(record, plan, services.records, services.events, self.stop, grace).run(engine)
+        if record.committed == 0:
+            services.measured(plan.duration_secs, loop.time() - begun)
         return None
 
     async def _tell_plan(self, plan: Plan) -> JobRecord:
@@ -206,8 +270,10 @@ class JobInHand:
 
     async def _finish(self, record: JobRecord) -> None:
         """Everything that follows an end. Safe to repeat: a crash in between brings the job here again."""
-        await self._services.events.append_terminal(record, record.completed_at or datetime.now(UTC))
-        await self._services.store.delete(record.request.audio or self.job_id)
+        services = self._services
+        await services.events.append_terminal(record, record.completed_at or datetime.now(UTC))
+        if services.settings.audio_retention_secs == 0:
+            await services.store.delete(record.request.audio or self.job_id)
         await self._delivery.ack()
         log.info("job %s: %s", self.job_id, record.status)
 
@@ -218,3 +284,11 @@ class JobInHand:
             await self._finish(record)
         else:
             log.warning("job %s: left to its new owner (%s)", self.job_id, why)
+
+
+def _same_job(first: JobRequest, again: JobRequest) -> None:
+    """A job id that comes again with the same content is the same job. Raises RequestError with `duplicate_job`."""
+    without_time = {"created_at": None}
+    if msgspec.structs.replace(first, **without_time) != msgspec.structs.replace(again, **without_time):
+        detail = "A job with this id has ended already, and asked for something else."
+        raise RequestError(ErrorCode.DUPLICATE_JOB, detail)

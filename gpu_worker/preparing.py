@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import psutil
 
-from broker.audio_store import AudioStore
-from broker.errors import AudioCorrupt, AudioMissing
+from broker.errors import ObjectCorrupt, ObjectMissing
+from broker.object_store import ObjectStore
 from gpu_worker import audio, vad
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.stretches import SAMPLE_RATE, Stretch, plan
@@ -51,7 +51,7 @@ class Spool:
 
 
 async def prepare(
-    store: AudioStore, settings: WorkerSettings, job_id: str, request: JobRequest, folder: Path
+    store: ObjectStore, settings: WorkerSettings, job_id: str, request: JobRequest, folder: Path
 ) -> Plan | JobError:
     """Fetch, decode and plan into `folder`. What is the file's fault comes back as a JobError. Raises Unavailable."""
     source, pcm = folder / "audio", folder / "pcm"
@@ -60,9 +60,9 @@ async def prepare(
         samples = await audio.decode(
             source, pcm, timeout_secs=settings.decode_timeout_secs, max_secs=settings.max_audio_secs
         )
-    except AudioMissing as error:
+    except ObjectMissing as error:
         return JobError(code=ErrorCode.AUDIO_MISSING, message=f"The audio is not in the bucket: {error}.")
-    except AudioCorrupt as error:
+    except ObjectCorrupt as error:
         return JobError(code=ErrorCode.AUDIO_CORRUPT, message=f"The stored audio is damaged: {error}.")
     except audio.DecodeError as error:
         return error.error

@@ -17,11 +17,12 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from broker import topology
-from broker.audio_store import AudioStore
 from broker.connection import connect
+from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Unavailable
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
+from broker.object_store import ObjectStore
 from broker.pulling import unless
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
@@ -31,11 +32,14 @@ from gpu_worker.model import Model
 from gpu_worker.preparing import Spool
 from gpu_worker.service import serve_model
 from gpu_worker.settings import WorkerSettings
+from gpu_worker.speed import after_job
 from schemas import subjects
-from schemas.model import ModelEvent, ModelStatus, WorkerStatus, event_name
+from schemas.jobs import JobStatus
+from schemas.model import ModelEvent, ModelStatus, Speed, WorkerStatus, event_name
 
 log = logging.getLogger(__name__)
 
+CANCELLED_EVENTS = subjects.event("*", JobStatus.CANCELLED)
 IN_HAND = 2
 """One on the engine and one prepared."""
 STATUS_SECS = topology.WORKER_TTL_SECS / 4
@@ -52,6 +56,7 @@ class Worker:
         self._statuses: WorkerStatuses | None = None
         self._in_hand: dict[str, JobInHand] = {}
         self._running: JobInHand | None = None
+        self._speed: Speed | None = None
         self._slots = asyncio.Semaphore(IN_HAND)
         self._ready: asyncio.Queue[JobInHand] = asyncio.Queue(IN_HAND)
 
@@ -64,15 +69,17 @@ class Worker:
             services = Services(
                 settings,
                 self._model,
-                AudioStore(js),
+                ObjectStore(js, subjects.AUDIO_BUCKET),
                 await JobRecords.open(js),
-                EventLog(client, js),
+                EventLog(js),
+                DeadLetters(js),
                 Spool(settings.spool()),
+                self._measured,
             )
             try:
                 async with (
                     serve_model(client, self._model, settings.name()),
-                    self._listening(client, subjects.ALL_CANCELS, self._on_cancel),
+                    self._listening(client, CANCELLED_EVENTS, self._on_cancelled),
                     self._listening(client, subjects.ALL_SUBMITS, self._on_submit),
                 ):
                     await self._work(services, js)
@@ -180,12 +187,16 @@ class Worker:
         finally:
             await sub.unsubscribe()
 
-    async def _on_cancel(self, message: Msg) -> None:
-        self._model.stop_job(subjects.last_token(message.subject))
+    async def _on_cancelled(self, message: Msg) -> None:
+        """The job has ended already; this is about the engine. Who misses it meets the record at the next commit."""
+        self._model.stop_job(subjects.job_of(message.subject))
 
     async def _on_submit(self, message: Msg) -> None:
         """A new job is somebody who wants the model, also after an unload that was forced."""
         self._model.gate.open()
+
+    def _measured(self, audio_secs: float, secs: float) -> None:
+        self._speed = after_job(self._speed, audio_secs, secs)
 
     def _model_changed(self, status: ModelStatus) -> None:
         if self._news.full():  # the broker has been away for long; the latest states count
@@ -226,6 +237,7 @@ class Worker:
             at=datetime.now(UTC),
             model=await self._model.status(),
             job_id=self._running.job_id if self._running else None,
+            speed=self._speed,
             gpu=self._model.gpu,
         )
         try:

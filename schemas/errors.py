@@ -19,6 +19,9 @@ class ErrorCode(StrEnum):
     JOB_FINISHED = "job_finished"
     DUPLICATE_JOB = "duplicate_job"
     JOB_RUNNING = "job_running"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    UPLOAD_RUNNING = "upload_running"
+    WEBHOOK_REFUSED = "webhook_refused"
     MODEL_NOT_READY = "model_not_ready"
     BROKER_UNAVAILABLE = "broker_unavailable"
     INTERNAL = "internal"
@@ -33,6 +36,7 @@ class ErrorCode(StrEnum):
     AUDIO_TOO_LONG = "audio_too_long"
     DECODE_TIMEOUT = "decode_timeout"
     ENGINE_CRASHED = "engine_crashed"
+    WORKER_CRASHED = "worker_crashed"
     TRANSCRIPTION_FAILED = "transcription_failed"
 
 
@@ -47,6 +51,9 @@ HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.JOB_FINISHED: (409, "The job has already ended"),
     ErrorCode.DUPLICATE_JOB: (409, "A job with this id was submitted already"),
     ErrorCode.JOB_RUNNING: (409, "A job is in the way"),
+    ErrorCode.IDEMPOTENCY_MISMATCH: (422, "The Idempotency-Key was used for something else"),
+    ErrorCode.UPLOAD_RUNNING: (409, "The first upload with this Idempotency-Key is still running"),
+    ErrorCode.WEBHOOK_REFUSED: (422, "The webhook's address is not allowed here"),
     ErrorCode.MODEL_NOT_READY: (503, "The model is not ready yet"),
     ErrorCode.MODEL_UNAVAILABLE: (503, "The model cannot be loaded"),
     ErrorCode.BROKER_UNAVAILABLE: (503, "The message broker cannot be reached"),

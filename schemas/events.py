@@ -6,6 +6,7 @@ An event of a type unknown to this version decodes as None.
 
 import msgspec
 
+from schemas.errors import ErrorCode
 from schemas.jobs import VERSION, JobRecord, Segment, Timestamp
 
 
@@ -48,16 +49,25 @@ class JobCancelled(Event, kw_only=True, frozen=True, tag="cancelled"):
     record: JobRecord
 
 
-JobEvent = Started | Progress | SegmentAdded | Done | JobFailed | JobCancelled
+class Invalid(Event, kw_only=True, frozen=True, tag="invalid"):
+    """A submission that cannot be used. It is kept in the dead-letter stream; the job does not exist by it."""
+
+    code: ErrorCode
+    message: str
+    field: str | None = None
+    """The offending field, where there is one."""
+
+
+JobEvent = Started | Progress | SegmentAdded | Done | JobFailed | JobCancelled | Invalid
 TerminalEvent = Done | JobFailed | JobCancelled
 
 TERMINAL_TYPES = frozenset({"done", "failed", "cancelled"})
-KNOWN_TYPES = frozenset({"started", "progress", "segment"}) | TERMINAL_TYPES
+KNOWN_TYPES = frozenset({"started", "progress", "segment", "invalid"}) | TERMINAL_TYPES
 
 _decoder = msgspec.json.Decoder(JobEvent)
 
 
-def event_type(event: JobEvent) -> str:
+def event_type(event: JobEvent | type[JobEvent]) -> str:
     """The last token of its subject."""
     return str(event.__struct_config__.tag)
 

@@ -6,6 +6,8 @@ Theory of operation
 3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final:
    whoever stores a terminal record first wins, because records are stored by compare-and-set.
 4. `attempts` counts claims since the last progress: a commit forgives the earlier ones, a release is none.
+   `preparations` counts the worker processes in a row that began to fetch and decode it and were not heard of again: a
+   file that kills its worker there must not do so for ever.
 5. Each claim by a worker raises `epoch`. A change that carries an older epoch is illegal: the worker that sent it
    has lost the job to another one and must stop.
 6. Nothing here reads a clock: times come with the change.
@@ -28,6 +30,17 @@ class Claimed(Change, kw_only=True, frozen=True):
     """A worker takes the job (again)."""
 
     worker_id: str
+
+
+class PreparationBegun(Change, kw_only=True, frozen=True):
+    """A worker has the job in hand and fetches, decodes and plans. It is not its owner yet."""
+
+    run_id: str
+    """Of the worker's process: one that begins again has not died of it."""
+
+
+class PreparationEnded(Change, kw_only=True, frozen=True):
+    """It came through that, or gave the job back."""
 
 
 class OwnedChange(Change, kw_only=True, frozen=True):
@@ -64,6 +77,12 @@ class Failed(OwnedChange, kw_only=True, frozen=True):
     error: JobError
 
 
+class Abandoned(Change, kw_only=True, frozen=True):
+    """No worker lives through preparing it."""
+
+    error: JobError
+
+
 class Cancelled(Change, kw_only=True, frozen=True):
     pass
 
@@ -75,9 +94,18 @@ class IllegalChange(Exception):
 _Q, _R = JobStatus.QUEUED, JobStatus.RUNNING
 
 TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
-    _Q: {Claimed: _R, Cancelled: JobStatus.CANCELLED},
-    _R: {
+    _Q: {
+        PreparationBegun: _Q,
+        PreparationEnded: _Q,
         Claimed: _R,
+        Abandoned: JobStatus.FAILED,
+        Cancelled: JobStatus.CANCELLED,
+    },
+    _R: {
+        PreparationBegun: _R,
+        PreparationEnded: _R,
+        Claimed: _R,
+        Abandoned: JobStatus.FAILED,
         Prepared: _R,
         Committed: _R,
         Released: _Q,
@@ -102,6 +130,11 @@ def advance(record: JobRecord, change: Change) -> JobRecord:
 
 def _fields(record: JobRecord, change: Change) -> dict[str, object]:
     match change:
+        case PreparationBegun():
+            is_another = record.prepared_by != change.run_id
+            return {"preparations": record.preparations + is_another, "prepared_by": change.run_id}
+        case PreparationEnded():
+            return {"preparations": 0, "prepared_by": None}
         case Claimed():
             return {
                 "worker_id": change.worker_id,
@@ -123,7 +156,7 @@ def _fields(record: JobRecord, change: Change) -> dict[str, object]:
             return {"worker_id": None, "attempts": record.attempts - 1}
         case Completed():
             return {"progress": 100, "completed_at": change.at}
-        case Failed():
+        case Failed() | Abandoned():
             return {"error": change.error, "completed_at": change.at}
         case Cancelled():
             return {"completed_at": change.at}

@@ -37,6 +37,20 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class WebhookEvent(StrEnum):
+    """What a job's webhook can be told of; the body's `type`."""
+
+    STARTED = "started"
+    PROGRESS = "progress"
+    """Once a second at the most."""
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+DEFAULT_WEBHOOK_EVENTS = (WebhookEvent.COMPLETED, WebhookEvent.FAILED, WebhookEvent.CANCELLED)
+
+
 class TranscribeOptions(msgspec.Struct, kw_only=True, frozen=True):
     """How to transcribe. The same names are form fields over HTTP."""
 
@@ -64,6 +78,7 @@ class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
     filename: str | None = None
     options: TranscribeOptions = TranscribeOptions()
     webhook_url: str | None = None
+    webhook_events: tuple[WebhookEvent, ...] = DEFAULT_WEBHOOK_EVENTS
     created_at: Timestamp | None = None
     """When it was submitted; the message's own time stamp where it is not given."""
 
@@ -101,6 +116,10 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     epoch: int = 0
     """Grows with each claim by a worker: what an older claim still writes is refused."""
     attempts: int = 0
+    preparations: int = 0
+    """Worker processes in a row that have begun to fetch and decode it without coming to an end."""
+    prepared_by: str | None = None
+    """The last of these."""
     committed: int = 0
     """Stretches that are transcribed and published for good."""
     stretches: int | None = None
@@ -127,6 +146,10 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     progress: int
     segments: list[Segment]
     error: JobError | None
+    queue_position: int | None = None
+    """1 is the next to be run; None when it is not queued."""
+    eta: Timestamp | None = None
+    """When a queued job will have ended, by what workers have measured; None where nothing is measured yet."""
     created_at: Timestamp
     started_at: Timestamp | None
     completed_at: Timestamp | None
@@ -142,9 +165,27 @@ class JobList(msgspec.Struct, kw_only=True, frozen=True):
     """The answer to GET /jobs: newest first, without segments."""
 
     jobs: list[Job]
+    next_cursor: str | None = None
+    """Given as `cursor` it brings the next page; None on the last."""
 
 
-def to_job(record: JobRecord, segments: list[Segment], progress: int = 0) -> Job:
+class JobReply(msgspec.Struct, kw_only=True, frozen=True):
+    """The answer to `whisper.jobs.get.<id>`, `.cancel.<id>`."""
+
+    v: int = VERSION
+    job: Job
+    result: str | None = None
+    """Where the job is too large for a message: the object in WHISPER_RESULTS that holds it whole; `job` then has no segments."""
+
+
+def to_job(
+    record: JobRecord,
+    segments: list[Segment],
+    progress: int = 0,
+    *,
+    queue_position: int | None = None,
+    eta: Timestamp | None = None,
+) -> Job:
     """Put record and event log together. `progress` (percent) may be ahead of the record's."""
     options = record.request.options
     return Job(
@@ -159,6 +200,8 @@ def to_job(record: JobRecord, segments: list[Segment], progress: int = 0) -> Job
         progress=max(record.progress, progress),
         segments=segments,
         error=record.error,
+        queue_position=queue_position,
+        eta=eta,
         created_at=record.created_at,
         started_at=record.started_at,
         completed_at=record.completed_at,
@@ -184,20 +227,24 @@ def parse_request(body: bytes) -> JobRequest:
     return request
 
 
+WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
+"""Form fields beside the options."""
+
+
 def request_from_form(fields: dict[str, str], filename: str | None, created_at: Timestamp) -> JobRequest:
-    """Make a request from HTTP form fields. Raises RequestError naming the field."""
-    webhook_url = fields.get("webhook_url") or None
-    known: dict[str, Any] = {
-        n: v for n, v in fields.items() if n in TranscribeOptions.__struct_fields__ and v != ""
-    }
+    """Make a request from HTTP form fields; empty ones count as not given. Raises RequestError naming the field."""
     for name in fields:
-        if name not in TranscribeOptions.__struct_fields__ and name != "webhook_url":
+        if name not in TranscribeOptions.__struct_fields__ and name not in WEBHOOK_FIELDS:
             raise RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value != ""}
+    if "webhook_events" in given:
+        given["webhook_events"] = [part.strip() for part in given["webhook_events"].split(",")]
+    webhook = {name: given.pop(name) for name in WEBHOOK_FIELDS if name in given}
     try:
-        options = msgspec.convert(known, TranscribeOptions, strict=False)
+        request = msgspec.convert({**webhook, "options": given}, JobRequest, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
-    request = JobRequest(options=options, filename=filename, webhook_url=webhook_url, created_at=created_at)
+    request = msgspec.structs.replace(request, filename=filename, created_at=created_at)
     check(request)
     return request
 
@@ -214,6 +261,8 @@ def check(request: JobRequest) -> None:
 
 
 def _is_http_url(text: str) -> bool:
+    if not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):
+        return False
     try:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -224,6 +273,6 @@ def _is_http_url(text: str) -> bool:
 def _invalid(error: msgspec.ValidationError) -> RequestError:
     """msgspec ends its message with the path, as in "... - at `$.options.vad`"."""
     message, _, path = str(error).partition(" - at `")
-    field = path.rstrip("`").lstrip("$").lstrip(".").removeprefix("options.") or None
+    field = path.rstrip("`").lstrip("$").lstrip(".").removeprefix("options.").partition("[")[0] or None
     code = ErrorCode.INVALID_OPTION if field else ErrorCode.INVALID_REQUEST
     return RequestError(code, f"{message}." if field is None else f"{field}: {message}.", field)

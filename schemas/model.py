@@ -103,6 +103,15 @@ class ModelEvent(msgspec.Struct, kw_only=True, frozen=True):
     model: ModelStatus
 
 
+class Speed(msgspec.Struct, kw_only=True, frozen=True):
+    """Weighted means over a worker's last jobs."""
+
+    real_time_factor: float
+    """Seconds on the engine per second of audio."""
+    audio_secs: float
+    """Of audio per job."""
+
+
 class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     """The value of a worker's key in WHISPER_WORKERS, renewed every few seconds; a dead worker's key expires."""
 
@@ -112,6 +121,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     model: ModelStatus
     job_id: str | None = None
     """The job on the engine."""
+    speed: Speed | None = None
+    """None before its first job."""
     gpu: GpuStatus | None = None
     """None where there is no NVIDIA driver."""
 
@@ -127,6 +138,8 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
     """Of the worker that is nearest to working; `offline` where none is alive."""
     queue_depth: int | None
     """Jobs that are stored and not yet ended, the running ones included; None without a broker."""
+    dead_letters: int | None = None
+    """Submissions and webhook deliveries that were given up: `whisper-jetstream dead list`."""
     gpu: GpuStatus | None
     """Of the same worker."""
     workers: list[WorkerStatus]

@@ -23,4 +23,5 @@ def from_environment(kind: type[T], environment: Mapping[str, str]) -> T:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        raise SettingsError(f"{path.rstrip('`').upper()}: {message}.") from error
+        # Without a path it comes from a struct's own check, which names the variable itself.
+        raise SettingsError(f"{path.rstrip('`').upper()}: {message}." if path else f"{message}.") from error

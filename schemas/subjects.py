@@ -10,26 +10,35 @@ JOBS_STREAM: Final = "WHISPER_JOBS"
 EVENTS_STREAM: Final = "WHISPER_EVENTS"
 GPU_WORKER_CONSUMER: Final = "gpu-worker"
 WEBHOOKS_STREAM: Final = "WHISPER_WEBHOOKS"
+DEAD_STREAM: Final = "WHISPER_DEAD"
 WEBHOOK_EVENTS_CONSUMER: Final = "webhook-events"
 WEBHOOK_DELIVERIES_CONSUMER: Final = "webhook-deliveries"
 
 AUDIO_BUCKET: Final = "WHISPER_AUDIO"
+RESULTS_BUCKET: Final = "WHISPER_RESULTS"
 RECORDS_BUCKET: Final = "WHISPER_RECORDS"
 WORKERS_BUCKET: Final = "WHISPER_WORKERS"
 WEBHOOK_URLS_BUCKET: Final = "WHISPER_WEBHOOK_URLS"
+IDEMPOTENCY_BUCKET: Final = "WHISPER_IDEMPOTENCY"
 
-SUBMIT_PREFIX: Final = "whisper.jobs.submit"
-CANCEL_PREFIX: Final = "whisper.jobs.cancel"
+JOBS_PREFIX: Final = "whisper.jobs"
+SUBMIT_PREFIX: Final = f"{JOBS_PREFIX}.submit"
 EVENTS_PREFIX: Final = "whisper.events.job"
 MODEL_EVENTS_PREFIX: Final = "whisper.events.model"
 MODEL_PREFIX: Final = "whisper.model"
 WEBHOOKS_PREFIX: Final = "whisper.webhooks"
+DEAD_PREFIX: Final = "whisper.dead"
 
 ALL_SUBMITS: Final = f"{SUBMIT_PREFIX}.*"
-ALL_CANCELS: Final = f"{CANCEL_PREFIX}.*"
 ALL_EVENTS: Final = "whisper.events.>"
 ALL_WEBHOOKS: Final = f"{WEBHOOKS_PREFIX}.*"
 ALL_MODEL_EVENTS: Final = f"{MODEL_EVENTS_PREFIX}.*.*"
+ALL_DEAD: Final = f"{DEAD_PREFIX}.>"
+
+REASON_HEADER: Final = "Whisper-Reason"
+"""On a dead letter: why it is one, in words."""
+ORIGIN_HEADER: Final = "Whisper-Subject"
+"""On a dead letter: the subject that it was on, and comes back to when it is requeued."""
 
 QUEUED: Final = "queued"
 """The event that nats-server itself makes of a submission (republish): its body is the job request."""
@@ -46,8 +55,9 @@ def submit(job_id: str) -> str:
     return f"{SUBMIT_PREFIX}.{job_id}"
 
 
-def cancel(job_id: str) -> str:
-    return f"{CANCEL_PREFIX}.{job_id}"
+def job_control(action: str, job_id: str | None = None) -> str:
+    """Where gateways answer over NATS: `action` is list, or get, cancel and erase with a job id (`*`: of any job)."""
+    return f"{JOBS_PREFIX}.{action}" if job_id is None else f"{JOBS_PREFIX}.{action}.{job_id}"
 
 
 def event(job_id: str, event_type: str) -> str:
@@ -59,7 +69,7 @@ def all_events_of(job_id: str) -> str:
 
 
 def last_token(subject: str) -> str:
-    """The job id of a submit or cancel subject, the type of an event subject."""
+    """The job id of a submit or control subject, the type of an event subject."""
     return subject.rsplit(".", 1)[-1]
 
 
@@ -75,6 +85,17 @@ def model_control(action: str, worker_id: str | None = None) -> str:
 def webhook(webhook_id: str) -> str:
     """Where deliveries to one registered URL wait."""
     return f"{WEBHOOKS_PREFIX}.{webhook_id}"
+
+
+def job_of(event_subject: str) -> str:
+    """The job id of a job's event subject."""
+    return event_subject.rsplit(".", 2)[-2]
+
+
+def dead(subject: str) -> str:
+    """Where a message that nobody can use is kept: `whisper.jobs.submit.<id>` as `whisper.dead.submit.<id>`."""
+    kind, token = subject.rsplit(".", 2)[-2:]
+    return f"{DEAD_PREFIX}.{kind}.{token}"
 
 
 def topic(subject: str) -> str:

@@ -1,14 +1,24 @@
-"""Registered webhook URLs, and what waits to be delivered to them."""
+"""Registered webhook URLs, what waits to be delivered to them, and the bodies that they get. Pure."""
 
 import hashlib
 
 import msgspec
 
-from schemas.jobs import VERSION, Timestamp
+from schemas.events import Done, JobCancelled, JobEvent, JobFailed, Progress, Started
+from schemas.jobs import VERSION, Job, JobRecord, JobRequest, Timestamp, WebhookEvent
 from schemas.model import ModelEvent, ModelState, event_name
 
 MODEL_EVENTS = (event_name(ModelState.READY), event_name(ModelState.UNLOADED))
 """What every registered URL is told of the model."""
+
+WEBHOOK_EVENTS: dict[type[JobEvent], WebhookEvent] = {
+    Started: WebhookEvent.STARTED,
+    Progress: WebhookEvent.PROGRESS,
+    Done: WebhookEvent.COMPLETED,
+    JobFailed: WebhookEvent.FAILED,
+    JobCancelled: WebhookEvent.CANCELLED,
+}
+"""What a job's webhook can be told of, and which event it comes from."""
 
 
 class Webhook(msgspec.Struct, kw_only=True, frozen=True):
@@ -26,17 +36,59 @@ class WebhookList(msgspec.Struct, kw_only=True, frozen=True):
     webhooks: list[Webhook]
 
 
+class JobNotice(Job, kw_only=True, frozen=True):
+    """The body of a POST about a job: the job, and what happened to it. Segments come with its end."""
+
+    type: WebhookEvent
+
+
 class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
-    """A message on `whisper.webhooks.<webhook_id>`."""
+    """A message on `whisper.webhooks.<webhook_id>`: one try."""
 
     v: int = VERSION
     id: str
     """The `webhook-id` header: the same at each try."""
     webhook: Webhook
-    event: ModelEvent
-    """The body of the POST."""
+    type: str
+    number: int = 1
+    """Of the try."""
+    due: Timestamp | None = None
+    """Not to be tried before."""
+    model: ModelEvent | None = None
+    """The body, for an event of the model."""
+    record: JobRecord | None = None
+    """Of the job as it was then, for one of a job. The transcript is read when it is sent."""
 
 
 def webhook_id(url: str) -> str:
     """The same URL has the same id, so that registering it twice is nothing."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def webhook_of(request: JobRequest, created_at: Timestamp) -> Webhook | None:
+    """The webhook that a job brings."""
+    url = request.webhook_url
+    return None if url is None else Webhook(id=webhook_id(url), url=url, created_at=created_at)
+
+
+def job_delivery(event: JobEvent, record: JobRecord, seq: int) -> WebhookDelivery | None:
+    """What a job's webhook is to be told of an event, whose sequence is `seq`; None where nothing.
+
+    The id of a progress notice holds the second, and the queue takes an id once: so there is one in a second, whichever
+    gateways turn the events into deliveries.
+    """
+    kind, webhook = WEBHOOK_EVENTS.get(type(event)), webhook_of(record.request, record.created_at)
+    if kind is None or webhook is None or kind not in record.request.webhook_events:
+        return None
+    what = f"{record.id}_{int(event.at.timestamp())}" if kind is WebhookEvent.PROGRESS else str(seq)
+    if isinstance(event, Progress):
+        record = msgspec.structs.replace(record, progress=max(record.progress, event.percent))
+    return WebhookDelivery(id=f"msg_{what}_{webhook.id}", webhook=webhook, type=kind, record=record)
+
+
+def model_delivery(event: ModelEvent, webhook: Webhook, seq: int) -> WebhookDelivery:
+    return WebhookDelivery(id=f"msg_{seq}_{webhook.id}", webhook=webhook, type=event.type, model=event)
+
+
+def job_notice(kind: WebhookEvent, job: Job) -> JobNotice:
+    return JobNotice(type=kind, **{name: getattr(job, name) for name in Job.__struct_fields__})

@@ -10,24 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from broker.connection import BrokerSettings, connect, mapped_errors
 from broker.errors import BrokerError
-from broker.model_control import request_model
 from broker.running import set_up_logging
 from schemas.jobs import TranscribeOptions
-from schemas.model import ModelEvent, ModelState, ModelStatus
-from schemas.settings import SettingsError, from_environment
-from schemas.subjects import ALL_MODEL_EVENTS
+from schemas.settings import SettingsError
+from standalone import operator
 from standalone.client import ClientError, GatewayClient
 from standalone.models import ModelError
 from standalone.supervisor import StartError
 from standalone.terminal import show, transcribe
 from standalone.up import find_model, settings_for, up
 
-MODEL_TIMEOUT_SECS = 600.0
-_STILL = {ModelState.READY, ModelState.WAITING_FOR_GPU, ModelState.UNLOADED, ModelState.ERROR}
-SETTLED = {"status": set(ModelState), "load": _STILL - {ModelState.UNLOADED}, "unload": _STILL}
-"""When an action has come to something."""
 EXPECTED = (SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError)
 """What a user can mend: told in one line, without a traceback."""
 
@@ -56,8 +49,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("jobs", help="list jobs, newest first")
     commands.add_parser("cancel", help="cancel a job").add_argument("id")
     model = commands.add_parser("model", help="look at the model, load it, hand the GPU back")
-    model.add_argument("action", choices=list(SETTLED))
+    model.add_argument("action", choices=list(operator.SETTLED))
     model.add_argument("--force", action="store_true", help="unload also while a job runs: it is put back")
+    dead = commands.add_parser("dead", help="submissions and webhook deliveries that were given up")
+    dead.add_argument("action", choices=["list", "requeue"])
+    dead.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="which to requeue; default: all")
     return top
 
 
@@ -96,9 +92,25 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {job['filename'] or ''}")
         case "cancel":
             print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
+        case "dead":
+            return dead(arguments)
         case _:
-            status = asyncio.run(ask_model(arguments.action, arguments.force))
+            status = asyncio.run(operator.ask_model(arguments.action, arguments.force))
             print(msgspec.json.format(msgspec.json.encode(status)).decode())
+    return 0
+
+
+def dead(arguments: argparse.Namespace) -> int:
+    if arguments.action == "list":
+        for letter in asyncio.run(operator.dead_letters()):
+            print(f"{letter.seq}  {letter.at:%Y-%m-%d %H:%M:%S}  {letter.subject}  {letter.reason}")
+        return 0
+    try:
+        for subject in asyncio.run(operator.requeue(arguments.numbers)):
+            print(subject)
+    except KeyError as error:
+        sys.stderr.write(f"whisper-jetstream: there is no dead letter {error}\n")
+        return 1
     return 0
 
 
@@ -123,24 +135,6 @@ def transcribe_files(client: GatewayClient, arguments: argparse.Namespace) -> in
             print(json.dumps(job, ensure_ascii=False, indent=2))
         worst = max(worst, int(job["status"] != "done") if arguments.json else show(job))
     return worst
-
-
-async def ask_model(action: str, force: bool) -> ModelStatus:
-    """Over NATS, so that it works without a gateway; waits for what was asked for. Raises BrokerError."""
-    embedded = f"nats://127.0.0.1:{os.environ.get('NATS_PORT', '4222')}"
-    defaults = {"NATS_URL": embedded, "NATS_CONNECT_TIMEOUT_SECS": "5"}
-    settings = from_environment(BrokerSettings, {**defaults, **os.environ})
-    async with connect(settings, "cli") as (client, _):
-        with mapped_errors():
-            events = await client.subscribe(ALL_MODEL_EVENTS)
-        status = await request_model(client, action, force=force)
-        while status.state not in SETTLED[action]:
-            with mapped_errors():
-                message = await events.next_msg(timeout=MODEL_TIMEOUT_SECS)
-            event = msgspec.json.decode(message.data, type=ModelEvent)
-            if event.worker_id == status.worker_id:
-                status = event.model
-        return status
 
 
 if __name__ == "__main__":

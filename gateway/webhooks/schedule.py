@@ -1,4 +1,10 @@
-"""What becomes of a delivery after a try. Pure: the answer and the number of the try in, what to do out."""
+"""When a delivery is tried, and what becomes of it after a try. Pure.
+
+A try that failed is followed by a new message with the next number and the time when it is due, so that the count does
+not depend on how often the server handed a message out.
+"""
+
+from datetime import datetime
 
 import msgspec
 
@@ -26,10 +32,23 @@ class Unregister(msgspec.Struct, frozen=True):
 Decision = Delivered | TryAgain | GiveUp | Unregister
 
 
-def after_try(number: int, status: int | None, backoff_secs: tuple[float, ...] = BACKOFF_SECS) -> Decision:
+def parse_backoff(text: str) -> tuple[float, ...]:
+    """`1,2,4,8,16`: seconds; empty: one try and no more. Raises ValueError."""
+    delays = tuple(float(part) for part in text.split(",") if part.strip())
+    if any(not 0 <= delay <= 24 * 3600 for delay in delays):
+        raise ValueError("each delay must be between 0 seconds and a day")
+    return delays
+
+
+def after_try(number: int, status: int | None, backoff_secs: tuple[float, ...]) -> Decision:
     """`number` of this try, from 1; `status` of the answer, None where there was none."""
     if status is not None and 200 <= status < 300:
         return Delivered()
     if status == GONE:
         return Unregister()
     return TryAgain(backoff_secs[number - 1]) if number <= len(backoff_secs) else GiveUp()
+
+
+def wait_secs(due: datetime | None, now: datetime) -> float:
+    """How long a message is too early."""
+    return max(0.0, (due - now).total_seconds()) if due is not None else 0.0

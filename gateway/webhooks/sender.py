@@ -1,48 +1,65 @@
-"""Webhooks: events to deliveries, deliveries to POSTs. Both are messages, so a crash or a restart loses none."""
+"""Deliveries become POSTs. Each is a message until it has succeeded or is given up, so a crash or a restart loses none."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 import msgspec
 from nats.aio.msg import Msg
 
 from broker.connection import mapped_errors
+from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError
 from broker.webhooks import WebhookDeliveries, WebhookUrls
-from gateway.webhooks.schedule import Delivered, GiveUp, TryAgain, Unregister, after_try
-from schemas import subjects
-from schemas.errors import RequestError
-from schemas.jobs import JobRequest, parse_request
-from schemas.model import ModelEvent
-from schemas.webhooks import Webhook, WebhookDelivery, webhook_id
+from gateway.job_service import JobService
+from gateway.webhooks.events import EventTurner, patiently
+from gateway.webhooks.guard import AddressRefused, Guard, GuardedBackend
+from gateway.webhooks.schedule import Delivered, GiveUp, TryAgain, Unregister, after_try, wait_secs
+from gateway.webhooks.signing import headers
+from schemas.job_lifecycle import TERMINAL
+from schemas.jobs import WebhookEvent, to_job
+from schemas.webhooks import WebhookDelivery, job_notice
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECS = 10.0
-AT_ONCE = 32
-"""POSTs of one gateway."""
-BROKER_RETRY_SECS = 1.0
-
-
-def webhook_of(request: JobRequest) -> Webhook | None:
-    """The webhook that a job brings."""
-    if request.webhook_url is None:
-        return None
-    created_at = request.created_at or datetime.now(UTC)
-    return Webhook(id=webhook_id(request.webhook_url), url=request.webhook_url, created_at=created_at)
+"""For the whole of a try."""
+AT_ONCE, AT_ONCE_PER_HOST = 64, 8
+"""POSTs of one gateway. A slow receiver holds up its own."""
+BUSY_SECS = 1.0
+"""How long a delivery is put off whose host has enough to do."""
 
 
 class Sender:
-    def __init__(self, urls: WebhookUrls, deliveries: WebhookDeliveries) -> None:
-        self._urls, self._deliveries = urls, deliveries
+    def __init__(
+        self,
+        turner: EventTurner,
+        urls: WebhookUrls,
+        deliveries: WebhookDeliveries,
+        dead: DeadLetters,
+        jobs: JobService,
+        guard: Guard,
+        secrets: list[bytes],
+        backoff_secs: tuple[float, ...],
+    ) -> None:
+        self._turner, self._urls, self._deliveries, self._dead, self._jobs = (
+            turner,
+            urls,
+            deliveries,
+            dead,
+            jobs,
+        )
+        self._guard, self._secrets, self._backoff_secs = guard, secrets, backoff_secs
+        self._busy: Counter[str] = Counter()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Register, and deliver, while inside. What is under way at the end is delivered again by another gateway."""
+        """Deliver while inside. What is under way at the end is delivered again by another gateway."""
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self._run(), name="webhooks")
             try:
@@ -51,92 +68,117 @@ class Sender:
                 running.cancel()
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as tasks, httpx.AsyncClient(timeout=TIMEOUT_SECS) as http:
-            tasks.create_task(self._turn_events(), name="webhook events")
-            await self._post_all(http, tasks)
+        pool = httpcore.AsyncConnectionPool(
+            network_backend=GuardedBackend(self._guard), max_connections=AT_ONCE
+        )
+        async with asyncio.TaskGroup() as tasks, pool:
+            tasks.create_task(self._turner.run(), name="webhook events")
+            slots = asyncio.Semaphore(AT_ONCE)
+            while True:
+                await slots.acquire()
+                message = await patiently(self._deliveries.next)
+                task = tasks.create_task(self._handle(pool, message), name="webhook delivery")
+                task.add_done_callback(lambda _task: slots.release())
 
-    async def _turn_events(self) -> None:
-        while True:
-            message = await patiently(self._deliveries.next_event)
-            try:
-                await self._turn(message)
-                with mapped_errors():
-                    await message.ack()
-            except BrokerError as error:
-                log.warning("webhooks: %s is not through, it will come again: %s", message.subject, error)
-
-    async def _turn(self, message: Msg) -> None:
-        """One event: what it brings is registered, what it tells is put into the queue of each URL."""
-        kind = subjects.last_token(message.subject)
-        if kind == subjects.QUEUED:
-            try:
-                webhook = webhook_of(parse_request(message.data))
-            except RequestError:  # the worker discards it, and says so
-                return
-            if webhook is not None:
-                await self._urls.register(webhook)
+    async def _handle(self, pool: httpcore.AsyncConnectionPool, message: Msg) -> None:
+        try:
+            delivery = msgspec.json.decode(message.data, type=WebhookDelivery)
+        except msgspec.DecodeError as error:
+            await self._settle(message, "an unusable delivery", self._bury(message, message.data, str(error)))
             return
-        event, seq = msgspec.json.decode(message.data, type=ModelEvent), message.metadata.sequence.stream
-        for webhook in await self._urls.registered():
-            await self._deliveries.add(
-                WebhookDelivery(id=f"msg_{seq}_{webhook.id}", webhook=webhook, event=event)
-            )
+        host = urlsplit(delivery.webhook.url).netloc
+        wait = wait_secs(delivery.due, datetime.now(UTC))
+        if wait or self._busy[host] >= AT_ONCE_PER_HOST:
+            await self._settle(message, "a delivery that is put off", message.nak(delay=wait or BUSY_SECS))
+            return
+        self._busy[host] += 1
+        try:
+            await self._try(pool, message, delivery)
+        finally:
+            self._busy[host] -= 1
+            if not self._busy[host]:
+                del self._busy[host]
 
-    async def _post_all(self, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        slots = asyncio.Semaphore(AT_ONCE)
-        while True:
-            await slots.acquire()
-            message = await patiently(self._deliveries.next)
-            task = tasks.create_task(self._deliver(http, message), name="webhook delivery")
-            task.add_done_callback(lambda _task: slots.release())
+    async def _try(self, pool: httpcore.AsyncConnectionPool, message: Msg, delivery: WebhookDelivery) -> None:
+        what = f"webhook {delivery.type} to {delivery.webhook.url}"
+        try:
+            body = await self._body(delivery)
+        except BrokerError as error:
+            log.warning("%s: it will be delivered again: %s", what, error)
+            return
+        if body is None:
+            log.info("%s: the job is erased, nothing is sent", what)
+            await self._settle(message, what, message.term())
+            return
+        status, words = await post(pool, delivery, body, self._secrets)
+        told = f"{what}: try {delivery.number}: {words}"
+        match after_try(delivery.number, status, self._backoff_secs):
+            case Delivered():
+                log.debug("%s", told)
+                await self._settle(message, told, message.ack())
+            case TryAgain(delay_secs):
+                log.info("%s; again in %g s", told, delay_secs)
+                await self._settle(message, told, self._again(message, delivery, delay_secs))
+            case GiveUp():
+                log.warning("%s; given up", told)
+                anew = msgspec.structs.replace(delivery, number=1, due=None)
+                await self._settle(message, told, self._bury(message, msgspec.json.encode(anew), told))
+            case Unregister():
+                log.info("%s; unregistered", told)
+                await self._settle(message, told, self._unregister(message, delivery))
 
-    async def _deliver(self, http: httpx.AsyncClient, message: Msg) -> None:
-        delivery = msgspec.json.decode(message.data, type=WebhookDelivery)
-        number = message.metadata.num_delivered or 1
-        status, words = await post(http, delivery)
-        told = f"webhook {delivery.event.type} to {delivery.webhook.url}: try {number}: {words}"
+    async def _body(self, delivery: WebhookDelivery) -> bytes | None:
+        """What is POSTed; None for a job that is erased. Raises Unavailable."""
+        if delivery.record is None:
+            return msgspec.json.encode(delivery.model)
+        record, kind = delivery.record, WebhookEvent(delivery.type)
+        if await self._jobs.records.get(record.id) is None:
+            return None
+        job = await self._jobs.job(record) if record.status in TERMINAL else to_job(record, [])
+        return msgspec.json.encode(job_notice(kind, job))
+
+    async def _again(self, message: Msg, delivery: WebhookDelivery, delay_secs: float) -> None:
+        due = datetime.now(UTC) + timedelta(seconds=delay_secs)
+        await self._deliveries.add(msgspec.structs.replace(delivery, number=delivery.number + 1, due=due))
+        await message.ack()
+
+    async def _bury(self, message: Msg, body: bytes, reason: str) -> None:
+        letter_id = f"webhook {message.metadata.sequence.stream}"
+        await self._dead.add(message.subject, body, reason, letter_id)
+        await message.term()
+
+    async def _unregister(self, message: Msg, delivery: WebhookDelivery) -> None:
+        await message.term()
+        await self._urls.remove(delivery.webhook.id)
+
+    async def _settle(self, message: Msg, told: str, settling: Awaitable[None]) -> None:
+        """What is not settled comes again after the ack deadline."""
         try:
             with mapped_errors():
-                match after_try(number, status):
-                    case Delivered():
-                        await message.ack()
-                    case TryAgain(delay_secs):
-                        log.info("%s; again in %g s", told, delay_secs)
-                        await message.nak(delay=delay_secs)
-                    case GiveUp():
-                        log.warning("%s; given up", told)
-                        await message.term()
-                    case Unregister():
-                        log.info("%s; unregistered", told)
-                        await message.term()
-                        await self._urls.remove(delivery.webhook.id)
+                await settling
         except BrokerError as error:
             log.warning("%s; it will be delivered again: %s", told, error)
 
 
-async def post(http: httpx.AsyncClient, delivery: WebhookDelivery) -> tuple[int | None, str]:
+async def post(
+    pool: httpcore.AsyncConnectionPool, delivery: WebhookDelivery, body: bytes, secrets: list[bytes]
+) -> tuple[int | None, str]:
     """One try: the status of the answer, None where there was none; and in words."""
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": delivery.id,
-        "webhook-timestamp": str(int(datetime.now(UTC).timestamp())),
-    }
-    body = msgspec.json.encode(delivery.event)
+    fields = headers(delivery.id, datetime.now(UTC), body, secrets)
     try:
         async with (
             asyncio.timeout(TIMEOUT_SECS),
-            http.stream("POST", delivery.webhook.url, content=body, headers=headers) as answer,
+            pool.stream("POST", delivery.webhook.url, headers=list(fields.items()), content=body) as answer,
         ):
-            return answer.status_code, f"{answer.status_code}"  # what it says does not matter, however long
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            return answer.status, f"{answer.status}"  # what it says does not matter, however long
+    except AddressRefused as error:
+        return None, str(error)
+    except (
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.TimeoutException,
+        httpcore.UnsupportedProtocol,
+    ) as error:
         return None, f"{type(error).__name__} {error}".strip()
-
-
-async def patiently(pull: Callable[[], Awaitable[Msg]]) -> Msg:
-    """Pull, whatever it takes: a server that is gone comes back."""
-    while True:
-        try:
-            return await pull()
-        except BrokerError as error:
-            log.warning("webhooks: nothing can be pulled: %s", error)
-            await asyncio.sleep(BROKER_RETRY_SECS)
+    except TimeoutError:
+        return None, f"no answer within {TIMEOUT_SECS:g} s"

@@ -228,6 +228,7 @@ def test_health_tells_of_workers_and_queue(system: System) -> None:
         "broker": "ok",
         "model_state": "offline",
         "queue_depth": 0,
+        "dead_letters": 0,
         "gpu": None,
         "workers": [],
     }
@@ -318,7 +319,7 @@ def test_an_aborted_upload_leaves_no_object_and_no_chunk(system: System) -> None
                 break
             client.sendall(piece)
     assert eventually_zero(system.nats.url)
-    assert gateway.http.get("/jobs").json() == {"jobs": []}
+    assert gateway.http.get("/jobs").json() == {"jobs": [], "next_cursor": None}
 
 
 def eventually_zero(url: str) -> bool:

@@ -90,6 +90,6 @@ def test_the_event_and_the_webhook_are_sent(system: System, gateway: Gateway) ->
     with following(gateway.http) as seen:
         finish(gateway.http, post(gateway.http, webhook_url=receiver.url).json()["job_id"])
         unloaded = seen.wait_for("model_unloaded")
-    told = receiver.next_of("model_unloaded")
+    _, told = receiver.next_of("model_unloaded")
     assert told["model"] == unloaded
     receiver.close()

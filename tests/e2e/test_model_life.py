@@ -271,13 +271,13 @@ def test_webhooks_are_told_and_listed_and_removed(system: System, gateway: Gatew
     [webhook] = gateway.http.get("/webhooks").json()["webhooks"]
     assert webhook["url"] == receiver.url
     first, failed = receiver.next()
-    second, body = receiver.next()
+    second, body = receiver.next_of("model_ready")
     assert body == failed
     assert first["webhook-id"] == second["webhook-id"]
     assert (body["type"], body["worker_id"], body["model"]["state"]) == ("model_ready", "w1", "ready")
     finish(gateway.http, answer.json()["job_id"])
     gateway.http.post("/model/unload")
-    assert receiver.next()[1]["type"] == "model_unloaded"
+    receiver.next_of("model_unloaded")
     assert gateway.http.delete(f"/webhooks/{webhook['id']}").status_code == 204
     assert gateway.http.get("/webhooks").json() == {"webhooks": []}
     assert gateway.http.delete(f"/webhooks/{webhook['id']}").status_code == 404
@@ -295,7 +295,7 @@ async def test_a_url_from_a_direct_nats_job_is_registered_too(system: System, ga
     js = client.jetstream()
     await (await js.object_store("WHISPER_AUDIO")).put("d1", TELEPHONE.read_bytes())
     await js.publish("whisper.jobs.submit.d1", json.dumps({"webhook_url": receiver.url}).encode())
-    assert (await asyncio.to_thread(receiver.next))[1]["type"] == "model_ready"
+    assert (await asyncio.to_thread(receiver.next_of, "model_ready"))[1]["worker_id"] == "w1"
     await client.close()
     receiver.close()
 
@@ -316,7 +316,7 @@ def test_status_and_health_have_their_shapes(system: System, gateway: Gateway) -
     assert ready["vram"]["used_by_model"] == ready["vram"]["needed"] == 3000 * 2**20
     assert ready["backend"] == "CUDA0 (Scripted GPU)"
     health = gateway.http.get("/health").json()
-    assert set(health) == {"status", "broker", "model_state", "queue_depth", "gpu", "workers"}
+    assert set(health) == {"status", "broker", "model_state", "queue_depth", "dead_letters", "gpu", "workers"}
     assert set(health["gpu"]) == {"name", "driver", "vram_total", "vram_used", "vram_free", "temperature"}
     assert health["gpu"]["name"] == "Scripted GPU"
     for path in ("/health/live", "/health/ready"):

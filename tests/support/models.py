@@ -123,11 +123,11 @@ class Receiver:
         """Headers, in small letters, and body of the next POST."""
         return self.posts.get(timeout=TIMEOUT_SECS)
 
-    def next_of(self, kind: str) -> dict[str, Any]:
-        """The body of the next POST of this type."""
-        while (body := self.next()[1])["type"] != kind:
+    def next_of(self, kind: str) -> tuple[dict[str, str], dict[str, Any]]:
+        """The next POST of this type; those before it are left out."""
+        while (post := self.next())[1]["type"] != kind:
             pass
-        return body
+        return post
 
     def close(self) -> None:
         self._server.shutdown()

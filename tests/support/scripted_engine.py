@@ -4,7 +4,7 @@ It speaks the real protocol. FOLDER/plan.json says what each start does at load 
 line, the process id, per start. Words of a plan:
 
 load: ok | oom | fail | abort | garbage | hang (says nothing) | hold (until FOLDER/go exists)
-job:  ok | oom | abort | garbage | deaf (ignores all) | hold (one segment, then until FOLDER/go exists, obeys an abort)
+job:  ok | flood (3000 large segments) | oom | abort | garbage | deaf (ignores all) | hold (one segment, then until FOLDER/go exists, obeys an abort)
 """
 
 import json
@@ -87,6 +87,12 @@ class Engine:
         self._misbehave("job", self._jobs)
         if self._aborted.is_set():
             self._send(Aborted())
+            return
+        if self._jobs == "flood":
+            for number in range(3000):
+                at = seconds * number / 3000
+                self._send(SegmentFound(start=at, end=at, text=f" flood {'x' * 700}", words=None))
+            self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
             return
         start = half if self._jobs == "hold" else 0.0
         self._send(SegmentFound(start=start, end=seconds, text=" all of it", words=None))

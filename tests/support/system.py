@@ -39,6 +39,10 @@ class Process:
             time.sleep(0.01)
         return found
 
+    def wait(self, timeout_secs: float) -> int:
+        """The exit status of one that ends by itself."""
+        return self._popen.wait(timeout_secs)
+
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit status."""
         if self._popen.poll() is None:
@@ -72,6 +76,7 @@ class System:
             "SPOOL_DIR": str(folder / "spool"),
             "LOG_LEVEL": "info",
             "JOBS_WHEN_UNLOADED": "queue",
+            "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
         }
         self._processes: list[Process] = []
 

@@ -11,6 +11,7 @@ from schemas.events import Done, JobCancelled, JobFailed, decode, event_type, te
 from schemas.job_lifecycle import (
     TERMINAL,
     TRANSITIONS,
+    Abandoned,
     Cancelled,
     Change,
     Claimed,
@@ -18,6 +19,8 @@ from schemas.job_lifecycle import (
     Completed,
     Failed,
     IllegalChange,
+    PreparationBegun,
+    PreparationEnded,
     Prepared,
     Released,
     advance,
@@ -34,10 +37,19 @@ CHANGES: list[Change] = [
     Completed(at=NOW, epoch=1),
     Failed(at=NOW, epoch=1, error=ERROR),
     Cancelled(at=NOW),
+    PreparationBegun(at=NOW, run_id="r"),
+    PreparationEnded(at=NOW),
+    Abandoned(at=NOW, error=ERROR),
 ]
 LEGAL = {
     (JobStatus.QUEUED, Claimed): JobStatus.RUNNING,
     (JobStatus.QUEUED, Cancelled): JobStatus.CANCELLED,
+    (JobStatus.QUEUED, PreparationBegun): JobStatus.QUEUED,
+    (JobStatus.QUEUED, PreparationEnded): JobStatus.QUEUED,
+    (JobStatus.QUEUED, Abandoned): JobStatus.FAILED,
+    (JobStatus.RUNNING, PreparationBegun): JobStatus.RUNNING,
+    (JobStatus.RUNNING, PreparationEnded): JobStatus.RUNNING,
+    (JobStatus.RUNNING, Abandoned): JobStatus.FAILED,
     (JobStatus.RUNNING, Claimed): JobStatus.RUNNING,
     (JobStatus.RUNNING, Prepared): JobStatus.RUNNING,
     (JobStatus.RUNNING, Committed): JobStatus.RUNNING,
@@ -95,6 +107,15 @@ def test_a_commit_forgives_attempts_and_a_release_is_none() -> None:
     assert job.attempts == 1
     job = advance(job, Released(at=NOW, epoch=job.epoch))
     assert (job.attempts, job.worker_id) == (0, None)
+
+
+def test_preparations_count_processes_that_were_not_heard_of_again() -> None:
+    job = record(JobStatus.QUEUED)
+    for run_id in ("one", "two", "two", "three"):
+        job = advance(job, PreparationBegun(at=NOW, run_id=run_id))
+    assert job.preparations == 3
+    job = advance(job, PreparationEnded(at=NOW))
+    assert (job.preparations, job.prepared_by) == (0, None)
 
 
 def test_progress_never_falls() -> None:

@@ -22,7 +22,7 @@ def parsed(data: bytes | None) -> tuple[str | None, str, dict[str, object]]:
 
 def test_progress_has_the_shape_of_the_contract() -> None:
     body = msgspec.json.encode(Progress(job_id="j", at=NOW, percent=42))
-    assert parsed(render("progress", body, "j", 7, None)) == (
+    assert parsed(render("progress", body, "j", 7)) == (
         "7",
         "progress",
         {"type": "progress", "percent": 42},
@@ -32,30 +32,30 @@ def test_progress_has_the_shape_of_the_contract() -> None:
 def test_text_with_line_breaks_stays_in_one_data_line() -> None:
     segment = Segment(index=0, start=0, end=1, text=" a\nb\r\n\u2028c")
     body = msgspec.json.encode(SegmentAdded(job_id="j", at=NOW, segment=segment))
-    sent = render("segment", body, "j", 8, None)
+    sent = render("segment", body, "j", 8)
     assert sent is not None
     assert sent.count(b"\n") == 4
     _, _, data = parsed(sent)
     assert msgspec.convert(data["segment"], Segment) == segment
 
 
-def test_done_carries_the_job() -> None:
+def test_the_end_carries_the_job_and_is_rendered_elsewhere() -> None:
     record = JobRecord(id="j", status=JobStatus.DONE, request=JobRequest(), created_at=NOW)
     job = to_job(record, [Segment(index=0, start=0, end=1, text=" one")])
-    body = msgspec.json.encode(Done(job_id="j", at=NOW, record=record))
-    identity, kind, data = parsed(render("done", body, "j", 9, job))
+    identity, kind, data = parsed(frame("done", {"job": job}, 9))
     assert (identity, kind, data["type"]) == ("9", "done", "done")
     assert msgspec.convert(data["job"], type(job)) == job
+    assert render("done", msgspec.json.encode(Done(job_id="j", at=NOW, record=record)), "j", 9) is None
 
 
 def test_queued_and_started() -> None:
-    assert parsed(render("queued", b"not even json", "j", 1, None))[2] == {"type": "queued", "job_id": "j"}
+    assert parsed(render("queued", b"not even json", "j", 1))[2] == {"type": "queued", "job_id": "j"}
     body = msgspec.json.encode(Started(job_id="j", at=NOW, worker_id="w", attempt=2))
-    assert parsed(render("started", body, "j", 2, None))[2]["attempt"] == 2
+    assert parsed(render("started", body, "j", 2))[2]["attempt"] == 2
 
 
 def test_events_of_a_later_version_are_left_out() -> None:
-    assert render("sparkle", b"{}", "j", 3, None) is None
+    assert render("sparkle", b"{}", "j", 3) is None
 
 
 def test_a_heartbeat_is_one_comment_line() -> None:

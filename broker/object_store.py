@@ -1,4 +1,4 @@
-"""Audio in the object store: streamed in from an async source, streamed out into a file.
+"""Objects in JetStream's object store: streamed in from an async source, streamed out into a file.
 
 Written by hand on the object-store wire layout, because nats-py's `put` takes no async source and awaits each chunk,
 and its `get` hops to a thread per chunk: 113-200 and 49-58 MiB/s against 390-490 and 290-540 here
@@ -22,8 +22,9 @@ from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import ObjectNotFoundError
 
 from broker.connection import mapped_errors
-from broker.errors import AudioCorrupt, AudioMissing
-from schemas.subjects import AUDIO_BUCKET
+from broker.errors import ObjectCorrupt, ObjectMissing
+from broker.scanning import scan
+from broker.topology import OBJECT_STREAM
 
 CHUNK_BYTES = 128 * 1024
 """nats-py's and the Go client's default."""
@@ -37,26 +38,25 @@ IDLE_TIMEOUT_SECS = 30.0
 T = TypeVar("T")
 
 
-class StoredAudio(msgspec.Struct, kw_only=True, frozen=True):
+class StoredObject(msgspec.Struct, kw_only=True, frozen=True):
     name: str
     size: int
     digest: str
 
 
-class AudioStore:
-    """The bucket WHISPER_AUDIO. `js` must have the bucket (topology.ensure)."""
+class ObjectStore:
+    """One bucket. `js` must have it (topology.ensure)."""
 
-    def __init__(self, js: JetStreamContext) -> None:
-        self._js = js
-        self._stream = f"OBJ_{AUDIO_BUCKET}"
+    def __init__(self, js: JetStreamContext, bucket: str) -> None:
+        self._js, self._bucket, self._stream = js, bucket, OBJECT_STREAM.format(bucket)
 
-    async def put(self, name: str, source: AsyncIterator[bytes]) -> StoredAudio:
+    async def put(self, name: str, source: AsyncIterator[bytes]) -> StoredObject:
         """Store all of `source`. If that fails or is cancelled, nothing of it stays.
 
         Raises Unavailable, and whatever `source` raises.
         """
         nuid = self._js._nc._nuid.next().decode()
-        subject = f"$O.{AUDIO_BUCKET}.C.{nuid}"
+        subject = self._chunks(nuid)
         in_flight: deque[asyncio.Future[PubAck]] = deque()
         digest, size, chunks = hashlib.sha256(), 0, 0
         try:
@@ -72,50 +72,82 @@ class AudioStore:
                     await _stored(in_flight.popleft())
             info = ObjectInfo(
                 name=name,
-                bucket=AUDIO_BUCKET,
+                bucket=self._bucket,
                 nuid=nuid,
                 size=size,
                 chunks=chunks,
                 mtime=datetime.now(UTC).isoformat(),
-                digest="SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode(),
+                digest=digest_text(digest),
                 options=ObjectMetaOptions(max_chunk_size=CHUNK_BYTES),
             )
             with mapped_errors():
                 body = json.dumps(info.as_dict()).encode()
-                await self._js.publish(_meta_subject(name), body, headers={Header.ROLLUP: "sub"})
+                await self._js.publish(self._meta(name), body, headers={Header.ROLLUP: "sub"})
         except BaseException:
             await _finish(self._discard(subject, in_flight))
             raise
-        return StoredAudio(name=name, size=size, digest=str(info.digest))
+        return StoredObject(name=name, size=size, digest=str(info.digest))
 
     async def get_to_file(self, name: str, path: Path) -> int:
-        """Write the object's bytes to `path`; their count. Raises AudioMissing, AudioCorrupt, Unavailable."""
+        """Write the object's bytes to `path`; their count. Raises ObjectMissing, ObjectCorrupt, Unavailable."""
         info = await self._info(name)
         with path.open("wb") as file:
             digest = await self._copy(info, file) if info.size else hashlib.sha256()
             size = file.tell()
-        found = "SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode()
+        found = digest_text(digest)
         if size != info.size or (info.digest or found).rstrip("=") != found.rstrip("="):
-            raise AudioCorrupt(f"the audio of {name} does not match its digest ({size} of {info.size} bytes)")
+            raise ObjectCorrupt(f"the object {name} does not match its digest ({size} of {info.size} bytes)")
         return size
 
     async def delete(self, name: str) -> None:
         """Remove chunks and meta data; nothing to remove is fine. Raises Unavailable."""
         try:
             info = await self._info(name)
-        except AudioMissing:
+        except ObjectMissing:
             return
         with mapped_errors():
-            await self._js.purge_stream(self._stream, subject=_meta_subject(name))
-            await self._js.purge_stream(self._stream, subject=f"$O.{AUDIO_BUCKET}.C.{info.nuid}")
+            await self._js.purge_stream(self._stream, subject=self._meta(name))
+            await self._js.purge_stream(self._stream, subject=self._chunks(info.nuid or ""))
+
+    async def objects(self) -> list[tuple[ObjectInfo, datetime]]:
+        """All that are whole, each with the time when it was stored. Raises Unavailable."""
+        found = []
+        async for stored in scan(self._js, self._stream, f"$O.{self._bucket}.M.>"):
+            info = ObjectInfo.from_response(json.loads(stored.body))
+            if not info.deleted:
+                found.append((info, stored.time))
+        return found
+
+    async def sweep_chunks(self, older_than: datetime) -> int:
+        """Remove chunks that belong to no object, of uploads that have stood still since then; of how many uploads.
+
+        Raises Unavailable.
+        """
+        with mapped_errors():
+            info = await self._js.stream_info(self._stream, subjects_filter=self._chunks("*"))
+        known = {self._chunks(found.nuid or "") for found, _ in await self.objects()}
+        swept = 0
+        for subject in set(info.state.subjects or {}) - known:
+            with mapped_errors():
+                newest = await self._js.get_last_msg(self._stream, subject)
+                if newest.time is not None and newest.time < older_than:
+                    await self._js.purge_stream(self._stream, subject=subject)
+                    swept += 1
+        return swept
+
+    def _chunks(self, nuid: str) -> str:
+        return f"$O.{self._bucket}.C.{nuid}"
+
+    def _meta(self, name: str) -> str:
+        return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
     async def _info(self, name: str) -> ObjectInfo:
         with mapped_errors():
-            store = await self._js.object_store(AUDIO_BUCKET)
+            store = await self._js.object_store(self._bucket)
             try:
                 return await store.get_info(name)
             except ObjectNotFoundError as error:
-                raise AudioMissing(f"there is no audio object {name!r}") from error
+                raise ObjectMissing(f"there is no object {name!r}") from error
 
     async def _copy(self, info: ObjectInfo, file: BinaryIO) -> "hashlib._Hash":
         digest, batch, batched, received = hashlib.sha256(), [], 0, 0
@@ -127,14 +159,14 @@ class AudioStore:
 
         with mapped_errors():
             sub: _Js.PushSubscription = await self._js.subscribe(
-                f"$O.{AUDIO_BUCKET}.C.{info.nuid}", stream=self._stream, ordered_consumer=True
+                self._chunks(info.nuid or ""), stream=self._stream, ordered_consumer=True
             )
             try:
                 while received < (info.size or 0):
                     try:
                         message = await sub.next_msg(timeout=IDLE_TIMEOUT_SECS)
                     except TimeoutError as error:
-                        raise AudioMissing(
+                        raise ObjectMissing(
                             f"chunks of {info.name} are missing after {received} bytes"
                         ) from error
                     batch.append(message.data)
@@ -158,13 +190,14 @@ class AudioStore:
             await self._js.purge_stream(self._stream, subject=subject)
 
 
+def digest_text(digest: "hashlib._Hash") -> str:
+    """A SHA-256 as the object store writes it."""
+    return "SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode()
+
+
 async def _stored(acknowledgement: "asyncio.Future[PubAck]") -> None:
     async with asyncio.timeout(IDLE_TIMEOUT_SECS):
         await acknowledgement
-
-
-def _meta_subject(name: str) -> str:
-    return f"$O.{AUDIO_BUCKET}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
 
 async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,0 +1,69 @@
+"""Messages that nobody could use, kept with the reason: submissions that are no jobs, deliveries that were given up."""
+
+from datetime import datetime
+
+import msgspec
+from nats.js import JetStreamContext
+from nats.js.api import Header
+from nats.js.errors import NotFoundError
+
+from broker.connection import mapped_errors
+from broker.scanning import scan
+from schemas import subjects
+
+
+class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+    seq: int
+    """Its name: the sequence in the stream."""
+    subject: str
+    """Where it was, and comes back to when it is requeued."""
+    reason: str
+    at: datetime
+    body: bytes
+
+
+class DeadLetters:
+    """The stream WHISPER_DEAD."""
+
+    def __init__(self, js: JetStreamContext) -> None:
+        self._js = js
+
+    async def add(self, subject: str, body: bytes, reason: str, letter_id: str) -> None:
+        """Keep it, once per `letter_id`. Raises Unavailable."""
+        headers = {
+            subjects.ORIGIN_HEADER: subject,
+            subjects.REASON_HEADER: " ".join(reason.split()),  # a header is one line
+            str(Header.MSG_ID.value): letter_id,
+        }
+        with mapped_errors():
+            await self._js.publish(subjects.dead(subject), body, headers=headers)
+
+    async def all(self) -> list[DeadLetter]:
+        """Oldest first. Raises Unavailable."""
+        return [
+            DeadLetter(
+                seq=stored.seq,
+                subject=stored.headers.get(subjects.ORIGIN_HEADER, stored.subject),
+                reason=stored.headers.get(subjects.REASON_HEADER, ""),
+                at=stored.time,
+                body=stored.body,
+            )
+            async for stored in scan(self._js, subjects.DEAD_STREAM, subjects.ALL_DEAD)
+        ]
+
+    async def count(self) -> int:
+        with mapped_errors():
+            info = await self._js.stream_info(subjects.DEAD_STREAM)
+        return int(info.state.messages)
+
+    async def requeue(self, seq: int) -> str:
+        """Put it back where it was; the subject. Raises KeyError where there is none, Unavailable."""
+        with mapped_errors():
+            try:
+                stored = await self._js.get_msg(subjects.DEAD_STREAM, seq)
+            except NotFoundError:
+                raise KeyError(seq) from None
+            subject = str((stored.headers or {})[subjects.ORIGIN_HEADER])
+            await self._js.publish(subject, stored.data or b"")
+            await self._js.delete_msg(subjects.DEAD_STREAM, seq)
+        return subject

@@ -1,0 +1,78 @@
+"""Read what a stream keeps, in batches of direct gets (ADR-31 of NATS).
+
+No consumer is made for it, so a thousand readers cost nothing to keep. The stream must allow direct gets.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import msgspec
+from nats.js import JetStreamContext
+
+from broker.connection import mapped_errors
+from broker.errors import Unavailable
+
+BATCH = 256
+"""Messages per request: enough to make round trips cheap, little enough to bound memory."""
+TIMEOUT_SECS = 10.0
+END_OF_BATCH, NOT_FOUND = "204", "404"
+KV_OPERATION = "KV-Operation"
+"""The header that marks a key's removal."""
+
+
+class Stored(msgspec.Struct, kw_only=True, frozen=True):
+    """A message as the stream keeps it."""
+
+    seq: int
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def time(self) -> datetime:
+        """When it was stored."""
+        return datetime.fromisoformat(self.headers["Nats-Time-Stamp"])
+
+
+async def scan(js: JetStreamContext, stream: str, pattern: str, after: int = 0) -> AsyncIterator[Stored]:
+    """What is stored on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
+    while True:
+        batch = await _batch(js, stream, pattern, after + 1)
+        for stored in batch:
+            if KV_OPERATION not in stored.headers:
+                yield stored
+        if len(batch) < BATCH:
+            return
+        after = batch[-1].seq
+
+
+async def _batch(js: JetStreamContext, stream: str, pattern: str, start: int) -> list[Stored]:
+    client = js._nc
+    inbox = client.new_inbox()
+    request = json.dumps({"seq": start, "next_by_subj": pattern, "batch": BATCH}).encode()
+    found: list[Stored] = []
+    with mapped_errors():
+        sub = await client.subscribe(inbox)
+        try:
+            await client.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply=inbox)
+            async with asyncio.timeout(TIMEOUT_SECS):
+                while True:
+                    message = await sub.next_msg(timeout=TIMEOUT_SECS)
+                    headers = message.headers or {}
+                    status = headers.get("Status")
+                    if status in (END_OF_BATCH, NOT_FOUND):
+                        return found
+                    if status is not None:
+                        raise Unavailable(f"{stream} {pattern}: {status} {headers.get('Description')}")
+                    found.append(
+                        Stored(
+                            seq=int(headers["Nats-Sequence"]),
+                            subject=headers["Nats-Subject"],
+                            headers=headers,
+                            body=message.data,
+                        )
+                    )
+        finally:
+            await sub.unsubscribe()

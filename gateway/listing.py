@@ -1,0 +1,85 @@
+"""Which jobs a page of the list shows. Pure: all records and a query in, one page out.
+
+A cursor is the place of the last job on the page before, so that pages stay right while jobs come and go.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from schemas.errors import ErrorCode, RequestError
+from schemas.jobs import JobRecord, JobStatus, Timestamp
+
+LIMIT_DEFAULT, LIMIT_MAX = 50, 500
+FIELDS = ("limit", "cursor", "status", "created_after")
+
+
+class Cursor(msgspec.Struct, array_like=True, frozen=True, order=True):
+    created_at: Timestamp
+    job_id: str
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+
+
+class ListQuery(msgspec.Struct, kw_only=True, frozen=True):
+    limit: int = LIMIT_DEFAULT
+    before: Cursor | None = None
+    status: JobStatus | None = None
+    created_after: datetime | None = None
+
+
+def parse_query(given: Mapping[str, object]) -> ListQuery:
+    """A query from what was given, by HTTP as text or by NATS as JSON. Raises RequestError naming the field."""
+    for name in given:
+        if name not in FIELDS:
+            raise RequestError(ErrorCode.INVALID_OPTION, f"There is no filter {name!r}.", name)
+    limit = str(given.get("limit", LIMIT_DEFAULT))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= LIMIT_MAX):
+        raise RequestError(ErrorCode.INVALID_OPTION, f"limit must be 1 to {LIMIT_MAX}.", "limit")
+    return ListQuery(
+        limit=int(limit),
+        before=_cursor(str(given["cursor"])) if given.get("cursor") else None,
+        status=_convert(given, "status", JobStatus, ", ".join(JobStatus)),
+        created_after=_convert(
+            given, "created_after", Timestamp, "a time with its zone, as 2026-11-25T12:00:00Z"
+        ),
+    )
+
+
+def page(records: Iterable[JobRecord], query: ListQuery) -> tuple[list[JobRecord], str | None]:
+    """The newest records that the query wants, newest first, and the cursor of the next page."""
+    wanted = [
+        record
+        for record in records
+        if (query.status is None or record.status is query.status)
+        and (query.created_after is None or record.created_at > query.created_after)
+        and (query.before is None or _place(record) < query.before)
+    ]
+    wanted.sort(key=_place, reverse=True)
+    shown = wanted[: query.limit]
+    return shown, _place(shown[-1]).encode() if len(wanted) > len(shown) else None
+
+
+def _place(record: JobRecord) -> Cursor:
+    return Cursor(record.created_at, record.id)
+
+
+def _cursor(text: str) -> Cursor:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
+        raise RequestError(ErrorCode.INVALID_OPTION, "The cursor is none of ours.", "cursor") from error
+
+
+def _convert(given: Mapping[str, object], name: str, kind: Any, expected: str) -> Any:
+    if not given.get(name):
+        return None
+    try:
+        return msgspec.convert(given[name], kind)
+    except msgspec.ValidationError as error:
+        raise RequestError(ErrorCode.INVALID_OPTION, f"{name} must be {expected}.", name) from error

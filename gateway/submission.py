@@ -1,0 +1,184 @@
+"""POST /jobs: from the request to the one publish that makes a job, and the same job for the same idempotency key."""
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import msgspec
+from quart import Request
+
+from broker.errors import AlreadySubmitted, BrokerError, Conflict
+from broker.idempotency import IdempotencyKeys
+from broker.model_control import request_model
+from broker.object_store import digest_text
+from gateway.services import Services
+from gateway.upload import boundary, receive
+from gateway.workers import JobsWhenUnloaded, prefers_async, refusal
+from schemas import idempotency
+from schemas.errors import ErrorCode, RequestError
+from schemas.idempotency import Claim, Standing
+from schemas.jobs import JobRequest, request_from_form
+from schemas.webhooks import webhook_of
+
+log = logging.getLogger(__name__)
+
+KEY_HEADER = "Idempotency-Key"
+UPLOAD_RETRY_SECS = 5
+"""When to ask again for a key whose first upload is running."""
+
+
+class Accepted(msgspec.Struct, kw_only=True, frozen=True):
+    job_id: str
+    is_new: bool
+    headers: Mapping[str, str]
+
+
+async def submit(services: Services, request: Request) -> Accepted:
+    """Raises RequestError, Unavailable; then no audio stays."""
+    boundary(request.headers.get("Content-Type", ""))  # refused before the body is read, as all that can be
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        headers = await admit(services, request)
+        job_id = uuid.uuid4().hex
+        job, _ = await upload(services, request, job_id)
+        await publish(services, job_id, job)
+        return Accepted(job_id=job_id, is_new=True, headers=headers)
+    return await _submit_once(services, request, idempotency.entry_name(key))
+
+
+async def _submit_once(services: Services, request: Request, name: str) -> Accepted:
+    """For each key one job. Raises RequestError `upload_running`, `idempotency_mismatch`."""
+    claim, revision = await services.keys.get(name)
+    now = datetime.now(UTC)
+    match idempotency.standing(claim, now):
+        case Standing.RUNNING:
+            raise _upload_running()
+        case Standing.USED if claim is not None and await services.jobs.records.get(claim.job_id):
+            if await _fingerprint_of(request) != claim.fingerprint:
+                detail = "This Idempotency-Key was used for other audio or other options."
+                raise RequestError(ErrorCode.IDEMPOTENCY_MISMATCH, detail, KEY_HEADER)
+            return Accepted(job_id=claim.job_id, is_new=False, headers={})
+        case Standing.USED if claim is not None:
+            # Published with an answer that was lost, or not at all, or long forgotten: the same id cannot make two jobs.
+            job_id = claim.job_id
+        case _:
+            job_id = uuid.uuid4().hex
+    headers = await admit(services, request)
+    key = _HeldKey(services.keys, name, Claim(job_id=job_id, renewed_at=now), revision)
+    async with key.held():
+        job, digest = await upload(services, request, job_id)
+    await key.store(fingerprint=idempotency.fingerprint(job, digest))
+    await publish(services, job_id, job)
+    return Accepted(job_id=job_id, is_new=True, headers=headers)
+
+
+class _HeldKey:
+    """An idempotency key that is ours while its upload runs."""
+
+    def __init__(self, keys: IdempotencyKeys, name: str, claim: Claim, revision: int) -> None:
+        self._keys, self._name, self._claim, self._revision = keys, name, claim, revision
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Say again and again that we live; free the key where the upload fails. Raises RequestError `upload_running`."""
+        await self.store()
+        renewing = asyncio.create_task(self._renew(), name="renew idempotency key")
+        try:
+            yield
+        except BaseException:
+            renewing.cancel()
+            await self._keys.forget(self._name)
+            raise
+        finally:
+            renewing.cancel()
+            await asyncio.wait([renewing])
+        if not renewing.cancelled():
+            renewing.result()  # it ends by itself only with an error: somebody else has the key
+
+    async def store(self, fingerprint: str | None = None) -> None:
+        """Raises RequestError where another gateway has the key."""
+        now = datetime.now(UTC)
+        self._claim = msgspec.structs.replace(self._claim, renewed_at=now, fingerprint=fingerprint)
+        try:
+            self._revision = await self._keys.put(self._name, self._claim, self._revision)
+        except Conflict as error:
+            raise _upload_running() from error
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(idempotency.RENEW_SECS)
+            await self.store()
+
+
+async def admit(services: Services, request: Request) -> Mapping[str, str]:
+    """Refuse a job that must wait for a model, unless it may; the headers to answer with. Raises RequestError."""
+    if prefers_async(request.headers.get("Prefer")):
+        return {"Preference-Applied": "respond-async"}
+    if services.settings.jobs_when_unloaded is JobsWhenUnloaded.QUEUE:
+        return {}
+    why = refusal(await services.statuses.alive(), datetime.now(UTC))
+    if why is None:
+        return {}
+    if why.load:
+        try:
+            await request_model(services.client, "load")
+        except BrokerError as error:  # the client is told to come back anyway
+            log.warning("no load could be asked for: %s", error)
+    raise RequestError(why.code, why.detail, retry_after=why.retry_after)
+
+
+async def upload(services: Services, request: Request, job_id: str) -> tuple[JobRequest, str]:
+    """Stream the request's audio into the store; the job that is asked for, and the audio's digest.
+
+    If anything fails, no audio stays.
+    """
+    content_type, created_at, digest = request.headers.get("Content-Type", ""), datetime.now(UTC), ""
+
+    async def validated(fields: dict[str, str], filename: str | None) -> JobRequest:
+        job = request_from_form(fields, filename, created_at)
+        if job.webhook_url is not None:
+            await services.webhook_guard.check(job.webhook_url)
+        return job
+
+    async def store(fields: dict[str, str], filename: str | None, audio: AsyncIterator[bytes]) -> None:
+        nonlocal digest
+        await validated(fields, filename)  # what is known already is checked before the upload
+        digest = (await services.audio.put(job_id, audio)).digest
+
+    try:
+        form = await receive(request.body, content_type, store)
+        return await validated(form.fields, form.filename), digest
+    except BaseException:
+        if digest:
+            await services.audio.delete(job_id)
+        raise
+
+
+async def publish(services: Services, job_id: str, job: JobRequest) -> None:
+    """Make it a job. Raises Unavailable; whether it is one is not known then, so its audio is left to the sweep."""
+    if (webhook := webhook_of(job, job.created_at or datetime.now(UTC))) is not None:
+        await services.webhook_urls.register(webhook)
+    with suppress(AlreadySubmitted):  # by a gateway that died before it could answer: the job is there
+        await services.queue.submit(job_id, job)
+
+
+async def _fingerprint_of(request: Request) -> str:
+    """Read the request to its end without storing it. Raises RequestError."""
+    digest, created_at = hashlib.sha256(), datetime.now(UTC)
+
+    async def read(_fields: dict[str, str], _filename: str | None, audio: AsyncIterator[bytes]) -> None:
+        async for piece in audio:
+            digest.update(piece)
+
+    form = await receive(request.body, request.headers.get("Content-Type", ""), read)
+    job = request_from_form(form.fields, form.filename, created_at)
+    return idempotency.fingerprint(job, digest_text(digest))
+
+
+def _upload_running() -> RequestError:
+    detail = "The first upload with this Idempotency-Key is still running."
+    return RequestError(ErrorCode.UPLOAD_RUNNING, detail, KEY_HEADER, retry_after=UPLOAD_RETRY_SECS)

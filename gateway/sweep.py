@@ -1,0 +1,68 @@
+"""Audio that nobody needs any more is removed: of ended jobs after AUDIO_RETENTION_SECS, and orphans after an hour.
+
+Every gateway sweeps; what one has removed is nothing to the others. Records, results and events expire by themselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from broker.errors import BrokerError
+from broker.job_records import JobRecords, has_ended
+from broker.object_store import ObjectStore
+from schemas.jobs import JobRecord
+
+log = logging.getLogger(__name__)
+
+ORPHAN_AGE = timedelta(hours=1)
+"""Between the upload and the one publish there is an object without a job: for a moment, not for an hour."""
+
+
+class Sweep:
+    def __init__(
+        self, audio: ObjectStore, records: JobRecords, retention_secs: float, interval_secs: float
+    ) -> None:
+        self._audio, self._records = audio, records
+        self._retention, self._interval_secs = timedelta(seconds=retention_secs), interval_secs
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sweep now and then while inside."""
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(self._run(), name="sweep")
+            try:
+                yield
+            finally:
+                running.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.once(datetime.now(UTC))
+            except BrokerError as error:
+                log.warning("sweep: %s; tried again in %g s", error, self._interval_secs)
+            await asyncio.sleep(self._interval_secs)
+
+    async def once(self, now: datetime) -> None:
+        """Raises Unavailable."""
+        stored = {info.name: at for info, at in await self._audio.objects()}
+        for name in superfluous(stored, await self._records.all(), now, self._retention):
+            log.info("sweep: the audio %s goes", name)
+            await self._audio.delete(name)
+        if swept := await self._audio.sweep_chunks(now - ORPHAN_AGE):
+            log.info("sweep: %d broken uploads go", swept)
+
+
+def superfluous(
+    stored: dict[str, datetime], records: Iterable[JobRecord], now: datetime, retention: timedelta
+) -> list[str]:
+    """Which of the stored objects (name, time of storing) can go. Pure."""
+    kept_until: dict[str, datetime] = {}
+    for record in records:
+        name = record.request.audio or record.id
+        ended = record.completed_at if has_ended(record) and record.completed_at is not None else None
+        until = ended + retention if ended else datetime.max.replace(tzinfo=UTC)
+        kept_until[name] = max(until, kept_until.get(name, until))
+    return [name for name, at in stored.items() if kept_until.get(name, at + ORPHAN_AGE) <= now]

@@ -1,0 +1,83 @@
+"""Connections to webhook receivers: a name is looked up once, its addresses are checked, and one of them is connected to.
+
+httpcore and not httpx: its network backend is the place where a name becomes a connection, so that what was checked is
+what is connected to; and it follows no redirect and reads no proxy from the environment.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore
+
+from gateway.webhooks.addresses import Network, is_allowed
+from schemas.errors import ErrorCode, RequestError
+
+LOOKUP_TIMEOUT_SECS = 5.0
+
+
+class AddressRefused(Exception):
+    """The receiver's address is not allowed."""
+
+
+class Guard:
+    def __init__(self, networks: Sequence[Network]) -> None:
+        self._networks = networks
+
+    async def check(self, url: str) -> None:
+        """At submission. A name that cannot be looked up now may be there later. Raises RequestError."""
+        parts = urlsplit(url)
+        try:
+            await self.address(parts.hostname or "", parts.port or 0)
+        except AddressRefused as error:
+            raise RequestError(ErrorCode.WEBHOOK_REFUSED, f"{error}.", "webhook_url") from error
+        except (OSError, TimeoutError):
+            return
+
+    async def address(self, host: str, port: int) -> str:
+        """The first allowed address of a host. Raises AddressRefused, OSError, TimeoutError."""
+        async with asyncio.timeout(LOOKUP_TIMEOUT_SECS):
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            if is_allowed(address, self._networks):
+                return address
+        told = f"{host} is {', '.join(sorted(set(addresses)))}" if not _is_address(host) else host
+        raise AddressRefused(f"{told}, which is no public address and not in WEBHOOK_ALLOW_CIDRS")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to what the guard allows. TLS still checks the certificate of the name."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard, self._backend = guard, httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Raises AddressRefused, httpcore.ConnectError."""
+        try:
+            address = await self._guard.address(host, port)
+        except (OSError, TimeoutError) as error:
+            raise httpcore.ConnectError(f"{host} cannot be looked up: {error}") from error
+        return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
