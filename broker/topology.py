@@ -30,6 +30,8 @@ NAME_IN_USE = 10058
 DUPLICATE_WINDOW_SECS = 120.0
 DEAD_LETTERS = 100_000
 """The oldest go beyond that: somebody may send nonsense without end."""
+WEBHOOK_ACK_WAIT_SECS = 15.0
+"""A try takes 10 s at the most."""
 WORKER_TTL_SECS = 10.0
 """A worker's status expires so long after its last sign of life."""
 KV_STREAM, OBJECT_STREAM = "KV_{}", "OBJ_{}"
@@ -111,7 +113,7 @@ def webhook_events_consumer(settings: BrokerSettings) -> ConsumerConfig:
         durable_name=subjects.WEBHOOK_EVENTS_CONSUMER,
         description="What becomes webhook deliveries; strictly in order, so that a URL is known before what follows it",
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30,
+        ack_wait=WEBHOOK_ACK_WAIT_SECS,
         max_deliver=-1,
         max_ack_pending=1,
         deliver_policy=DeliverPolicy.NEW,
@@ -128,7 +130,7 @@ def webhook_deliveries_consumer(settings: BrokerSettings) -> ConsumerConfig:
         durable_name=subjects.WEBHOOK_DELIVERIES_CONSUMER,
         description="Gateways share this consumer; tries are counted by the server, the schedule is theirs",
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30,
+        ack_wait=WEBHOOK_ACK_WAIT_SECS,
         max_deliver=-1,
         max_ack_pending=10_000,
     )

@@ -71,12 +71,12 @@ class WebhookDeliveries:
         return await self._events.next()
 
     async def add(self, delivery: WebhookDelivery) -> None:
-        """Once per id and number of the try, within the duplicate window. Raises Unavailable."""
+        """Once per id, round and number of the try, within the duplicate window. Raises Unavailable."""
         with mapped_errors():
             await self._js.publish(
                 subjects.webhook(delivery.webhook.id),
                 msgspec.json.encode(delivery),
-                headers={str(Header.MSG_ID.value): f"{delivery.id} {delivery.number}"},
+                headers={str(Header.MSG_ID.value): f"{delivery.id} {delivery.round} {delivery.number}"},
             )
 
     async def next(self) -> Msg:

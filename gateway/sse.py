@@ -23,11 +23,11 @@ def is_terminal(event_type: str) -> bool:
     return event_type in events.TERMINAL_TYPES
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=32)
 def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
     """The frame for a stored event that is not terminal; None for one that clients are not told of.
 
-    Cached: the same event goes to all clients of its job.
+    Cached: the same event goes to all clients of its job, at about the same time.
     """
     if event_type == QUEUED:
         return frame(QUEUED, {"job_id": job_id}, seq)

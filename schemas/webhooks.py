@@ -52,6 +52,8 @@ class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
     type: str
     number: int = 1
     """Of the try."""
+    round: int = 1
+    """Grows each time that it is given up, so that what is requeued is no duplicate of what was."""
     due: Timestamp | None = None
     """Not to be tried before."""
     model: ModelEvent | None = None

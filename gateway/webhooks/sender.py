@@ -121,7 +121,7 @@ class Sender:
                 await self._settle(message, told, self._again(message, delivery, delay_secs))
             case GiveUp():
                 log.warning("%s; given up", told)
-                anew = msgspec.structs.replace(delivery, number=1, due=None)
+                anew = msgspec.structs.replace(delivery, number=1, due=None, round=delivery.round + 1)
                 await self._settle(message, told, self._bury(message, msgspec.json.encode(anew), told))
             case Unregister():
                 log.info("%s; unregistered", told)

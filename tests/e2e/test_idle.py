@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.http import finish
-from tests.support.models import REFUSE, Receiver, following, load, post, status, wait_for_worker
+from tests.support.models import REFUSE, following, load, post, status, wait_for_worker
+from tests.support.receiver import Receiver
 from tests.support.system import Gateway, System
 
 IDLE_SECS = 5

@@ -14,13 +14,13 @@ from tests.support.models import (
     REFUSE,
     TELEPHONE,
     ModelEvents,
-    Receiver,
     following,
     load,
     post,
     status,
     wait_for_worker,
 )
+from tests.support.receiver import Receiver
 from tests.support.system import Gateway, System
 
 

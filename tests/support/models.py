@@ -3,9 +3,8 @@
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -94,41 +93,3 @@ def following(http: httpx.Client) -> Iterator[ModelEvents]:
     events = ModelEvents(str(http.base_url))
     events.wait_for("model_status")
     yield events
-
-
-class Receiver:
-    """A webhook receiver: a real HTTP server that keeps what it is sent."""
-
-    def __init__(self, answer: Callable[[int], int] = lambda _number: 204) -> None:
-        """`answer` gives the status for each POST, numbered from 1."""
-        self.posts: queue.Queue[tuple[dict[str, str], dict[str, Any]]] = queue.Queue()
-        count, posts = iter(range(1, 1000)), self.posts
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                posts.put(({k.lower(): v for k, v in self.headers.items()}, body))
-                self.send_response(answer(next(count)))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def next(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Headers, in small letters, and body of the next POST."""
-        return self.posts.get(timeout=TIMEOUT_SECS)
-
-    def next_of(self, kind: str) -> tuple[dict[str, str], dict[str, Any]]:
-        """The next POST of this type; those before it are left out."""
-        while (post := self.next())[1]["type"] != kind:
-            pass
-        return post
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
