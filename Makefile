@@ -44,6 +44,7 @@ check: dev
 generate: dev
 	$(BIN)/python -m schemas.export
 	$(BIN)/python -m gateway.openapi
+	$(BIN)/python -m broker.asyncapi
 
 lock:
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv

@@ -6,9 +6,20 @@ from typing import Any
 
 import msgspec
 
+from gateway.listing import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.openapi_parts import Refs, get, header, json_body, path_parameter, problems, query
+from gateway.submission import KEY_HEADER
 from gateway.upload import AUDIO_FIELD
-from schemas.errors import HTTP_STATUS, ErrorCode, Problem
-from schemas.jobs import Job, JobAccepted, JobList, TranscribeOptions
+from schemas.errors import ErrorCode, Problem
+from schemas.jobs import (
+    DEFAULT_WEBHOOK_EVENTS,
+    Job,
+    JobAccepted,
+    JobList,
+    JobStatus,
+    TranscribeOptions,
+    WebhookEvent,
+)
 from schemas.model import Health, Liveness, ModelState, ModelStatus, event_name
 from schemas.webhooks import WebhookList
 
@@ -16,8 +27,9 @@ FILE = Path(__file__).parent.parent / "docs" / "openapi.json"
 VERSION = "0.1.0"
 STREAM_TEXT = (
     "Server-sent events: `queued`, `started`, `progress`, `segment`, then one of `done`, `failed`, `cancelled`, which "
-    "ends the stream and carries the job. Everything that has already happened comes first. `id` is the position: "
-    "send it as `Last-Event-ID` (or `?last_event_id=`) to go on behind it."
+    "ends the stream and carries the job. Everything that has already happened comes first; where some of that is pruned "
+    "already, a `snapshot` of the job stands for it. `id` is the position: send it as `Last-Event-ID` (or "
+    "`?last_event_id=`) to go on behind it. Who has seen the end gets 204."
 )
 
 MODEL_STREAM_TEXT = (
@@ -29,11 +41,25 @@ SUBMIT_TEXT = (
     "While no model is ready the answer is 503 with Retry-After, before the body is read, and a load is asked for. "
     "`Prefer: respond-async`, or JOBS_WHEN_UNLOADED=queue at the gateway, queues the job instead."
 )
-PREFER = {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "example": "respond-async"}
+PREFER = header("Prefer", "Queue the job where no model is ready", "respond-async")
+ONCE = header(KEY_HEADER, "The same key with the same content is the same job, whichever gateway it comes to")
 RESUME = [
-    {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
-    {"name": "last_event_id", "in": "query", "schema": {"type": "string"}},
+    header("Last-Event-ID", "The last event that was seen"),
+    query("last_event_id", {"type": "string"}, "The same, for clients that cannot set headers"),
 ]
+LIST = [
+    query(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+        "Jobs on a page",
+    ),
+    query("cursor", {"type": "string"}, "next_cursor of the page before"),
+    query("status", {"enum": list(JobStatus)}, "Only these"),
+    query("created_after", {"type": "string", "format": "date-time"}, "Only jobs that are newer"),
+]
+ERASE = query(
+    "erase", {"type": "boolean", "default": False}, "Remove everything that is known of an ended job"
+)
 
 
 def document() -> dict[str, Any]:
@@ -50,7 +76,7 @@ def document() -> dict[str, Any]:
     ]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     ref = dict(zip(kinds, schemas, strict=True))
-    job_id = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    job_id = path_parameter("job_id")
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,23 +91,29 @@ def document() -> dict[str, Any]:
                     "summary": "Submit audio",
                     "description": SUBMIT_TEXT,
                     "operationId": "submitJob",
-                    "parameters": [PREFER],
+                    "parameters": [PREFER, ONCE],
                     "requestBody": {
                         "required": True,
                         "content": {"multipart/form-data": {"schema": _form(components)}},
                     },
                     "responses": {
+                        "200": json_body(
+                            "This Idempotency-Key is that of a job that is here", ref[JobAccepted]
+                        ),
                         "202": {
-                            **_json("Accepted; Location is the job", ref[JobAccepted]),
+                            **json_body("Accepted; Location is the job", ref[JobAccepted]),
                             "headers": {"Location": {"schema": {"type": "string"}}},
                         },
-                        **_problems(
+                        **problems(
                             ref,
                             ErrorCode.INVALID_REQUEST,
                             ErrorCode.UPLOAD_INCOMPLETE,
                             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
                             ErrorCode.INVALID_OPTION,
                             ErrorCode.MISSING_AUDIO,
+                            ErrorCode.WEBHOOK_REFUSED,
+                            ErrorCode.IDEMPOTENCY_MISMATCH,
+                            ErrorCode.UPLOAD_RUNNING,
                             ErrorCode.MODEL_NOT_READY,
                             ErrorCode.MODEL_UNAVAILABLE,
                         ),
@@ -90,12 +122,10 @@ def document() -> dict[str, Any]:
                 "get": {
                     "summary": "List jobs, newest first, without their segments",
                     "operationId": "listJobs",
-                    "parameters": [
-                        {"name": "limit", "in": "query", "schema": {"type": "integer", "default": 50}}
-                    ],
+                    "parameters": LIST,
                     "responses": {
-                        "200": _json("The jobs", ref[JobList]),
-                        **_problems(ref, ErrorCode.INVALID_OPTION),
+                        "200": json_body("The jobs", ref[JobList]),
+                        **problems(ref, ErrorCode.INVALID_OPTION),
                     },
                 },
             },
@@ -104,15 +134,19 @@ def document() -> dict[str, Any]:
                     "summary": "Read a job with its transcript so far",
                     "operationId": "getJob",
                     "parameters": [job_id],
-                    "responses": {"200": _json("The job", ref[Job]), **_problems(ref, ErrorCode.NOT_FOUND)},
+                    "responses": {
+                        "200": json_body("The job", ref[Job]),
+                        **problems(ref, ErrorCode.NOT_FOUND),
+                    },
                 },
                 "delete": {
-                    "summary": "Cancel a job that has not ended",
+                    "summary": "Cancel a job that has not ended, or erase one that has",
                     "operationId": "cancelJob",
-                    "parameters": [job_id],
+                    "parameters": [job_id, ERASE],
                     "responses": {
-                        "200": _json("The cancelled job", ref[Job]),
-                        **_problems(ref, ErrorCode.NOT_FOUND, ErrorCode.JOB_FINISHED),
+                        "200": json_body("The cancelled job", ref[Job]),
+                        "204": {"description": "Erased"},
+                        **problems(ref, ErrorCode.NOT_FOUND, ErrorCode.JOB_FINISHED, ErrorCode.JOB_RUNNING),
                     },
                 },
             },
@@ -127,7 +161,8 @@ def document() -> dict[str, Any]:
                     ],
                     "responses": {
                         "200": {"description": "The events", "content": {"text/event-stream": {}}},
-                        **_problems(ref, ErrorCode.NOT_FOUND),
+                        "204": {"description": "The client has seen the end"},
+                        **problems(ref, ErrorCode.NOT_FOUND),
                     },
                 }
             },
@@ -139,14 +174,11 @@ def document() -> dict[str, Any]:
     }
 
 
-def _model_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    worker = {
-        "name": "worker_id",
-        "in": "query",
-        "schema": {"type": "string"},
-        "description": "Default: the worker that is nearest to working",
-    }
-    force = {"name": "force", "in": "query", "schema": {"type": "boolean", "default": False}}
+def _model_paths(ref: Refs) -> dict[str, Any]:
+    worker = query("worker_id", {"type": "string"}, "Default: the worker that is nearest to working")
+    force = query(
+        "force", {"type": "boolean", "default": False}, "Put jobs that are in the way back into the queue"
+    )
     status = ref[ModelStatus]
     return {
         "/model/status": {
@@ -155,8 +187,8 @@ def _model_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
                 "operationId": "getModelStatus",
                 "parameters": [worker],
                 "responses": {
-                    "200": _json("The model", status),
-                    **_problems(ref, ErrorCode.BROKER_UNAVAILABLE),
+                    "200": json_body("The model", status),
+                    **problems(ref, ErrorCode.BROKER_UNAVAILABLE),
                 },
             }
         },
@@ -166,9 +198,9 @@ def _model_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
                 "operationId": "loadModel",
                 "parameters": [worker],
                 "responses": {
-                    "200": _json("It is ready", status),
-                    "202": _json("It will be; follow /model/events", status),
-                    **_problems(ref, ErrorCode.MODEL_NOT_READY),
+                    "200": json_body("It is ready", status),
+                    "202": json_body("It will be; follow /model/events", status),
+                    **problems(ref, ErrorCode.MODEL_NOT_READY),
                 },
             }
         },
@@ -178,9 +210,9 @@ def _model_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
                 "operationId": "unloadModel",
                 "parameters": [worker, force],
                 "responses": {
-                    "200": _json("It is unloaded", status),
-                    "202": _json("It is being unloaded; follow /model/events", status),
-                    **_problems(ref, ErrorCode.JOB_RUNNING, ErrorCode.MODEL_NOT_READY),
+                    "200": json_body("It is unloaded", status),
+                    "202": json_body("It is being unloaded; follow /model/events", status),
+                    **problems(ref, ErrorCode.JOB_RUNNING, ErrorCode.MODEL_NOT_READY),
                 },
             }
         },
@@ -196,41 +228,37 @@ def _model_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _webhook_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    webhook_id = {"name": "webhook_id", "in": "path", "required": True, "schema": {"type": "string"}}
+def _webhook_paths(ref: Refs) -> dict[str, Any]:
+    webhook_id = path_parameter("webhook_id")
     return {
-        "/webhooks": _get(
+        "/webhooks": get(
             "listWebhooks",
             "Every URL ever given as webhook_url",
-            {"200": _json("The URLs", ref[WebhookList])},
+            {"200": json_body("The URLs", ref[WebhookList])},
         ),
         "/webhooks/{webhook_id}": {
             "delete": {
                 "summary": "Forget a URL",
                 "operationId": "removeWebhook",
                 "parameters": [webhook_id],
-                "responses": {"204": {"description": "Forgotten"}, **_problems(ref, ErrorCode.NOT_FOUND)},
+                "responses": {"204": {"description": "Forgotten"}, **problems(ref, ErrorCode.NOT_FOUND)},
             }
         },
     }
 
 
-def _health_paths(ref: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    live = {"200": _json("Yes", ref[Liveness])}
-    unready = {"503": _json("The broker cannot be reached", ref[Liveness])}
+def _health_paths(ref: Refs) -> dict[str, Any]:
+    live = {"200": json_body("Yes", ref[Liveness])}
+    unready = {"503": json_body("The broker cannot be reached", ref[Liveness])}
     return {
-        "/health": _get(
-            "getHealth", "GPU, queue, model, workers and broker", {"200": _json("Health", ref[Health])}
+        "/health": get(
+            "getHealth", "GPU, queue, model, workers and broker", {"200": json_body("Health", ref[Health])}
         ),
-        "/health/live": _get("getLiveness", "Does this process answer?", live),
-        "/health/ready": _get(
+        "/health/live": get("getLiveness", "Does this process answer?", live),
+        "/health/ready": get(
             "getReadiness", "Can it take jobs? An unloaded model counts as ready", live | unready
         ),
     }
-
-
-def _get(operation: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"get": {"summary": summary, "operationId": operation, "responses": responses}}
 
 
 def _form(components: dict[str, Any]) -> dict[str, Any]:
@@ -247,23 +275,12 @@ def _form(components: dict[str, Any]) -> dict[str, Any]:
             },
             **options,
             "webhook_url": {"type": "string", "format": "uri"},
+            "webhook_events": {
+                "type": "string",
+                "description": f"Some of {', '.join(WebhookEvent)}, divided by commas",
+                "default": ",".join(DEFAULT_WEBHOOK_EVENTS),
+            },
         },
-    }
-
-
-def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _problems(ref: dict[Any, dict[str, Any]], *codes: ErrorCode) -> dict[str, Any]:
-    """One response per HTTP status, naming the codes that it can carry."""
-    by_status: dict[int, list[str]] = {}
-    for code in codes:
-        by_status.setdefault(HTTP_STATUS[code][0], []).append(f"`{code}`: {HTTP_STATUS[code][1]}")
-    content = {"application/problem+json": {"schema": ref[Problem]}}
-    return {
-        str(status): {"description": "; ".join(text), "content": content}
-        for status, text in by_status.items()
     }
 
 

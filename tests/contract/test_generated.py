@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from broker import asyncapi
 from gateway import openapi
 from gateway.app import create_app
 from schemas import export
@@ -23,6 +24,24 @@ def test_json_schemas_are_those_of_the_code() -> None:
 
 def test_the_openapi_document_is_that_of_the_code() -> None:
     assert openapi.FILE.read_bytes() == openapi.encoded(), "run `make generate`"
+
+
+def test_the_asyncapi_document_is_that_of_the_code_and_whole() -> None:
+    assert asyncapi.FILE.read_bytes() == asyncapi.encoded(), "run `make generate`"
+    document = asyncapi.document()
+    text = asyncapi.encoded().decode()
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', text):
+        found = document
+        for step in reference.split("/"):
+            found = found[step]
+    addresses = {channel["address"] for channel in document["channels"].values()}
+    for stream in document["x-streams"]:
+        for pattern in stream["subjects"]:
+            assert any(re.fullmatch(_pattern(pattern), address) for address in addresses), pattern
+
+
+def _pattern(subject: str) -> str:
+    return re.escape(subject).replace(r"\*", r"[^.]+").replace(">", ".+")
 
 
 def test_every_route_is_in_the_openapi_document_and_the_other_way_round() -> None:
