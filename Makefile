@@ -5,11 +5,12 @@ MODEL ?=
 AUDIO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run test check generate lock clean
+MINUTES ?= 60
+.PHONY: help setup dev run test soak check generate lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
-	@echo "make setup | test | check | generate | lock | clean"
+	@echo "make setup | test | soak MINUTES=60 | check | generate | lock | clean"
 
 # Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
 # and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
@@ -33,6 +34,10 @@ run: setup
 
 test: dev
 	$(BIN)/pytest
+
+# Random faults against real processes, for as long as asked.
+soak: dev
+	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -rP tests/faults/test_random.py
 
 check: dev
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, KeyWrongLastSequenceError, NoStreamResponseError
 
-from broker.errors import AlreadySubmitted, Conflict, Unavailable
+from broker.errors import AlreadySubmitted, BrokerError, Conflict, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +44,30 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
 def mapped_errors() -> Iterator[None]:
     """Turn nats errors into broker errors; JetStream API errors without a meaning of their own pass as Unavailable.
 
-    Also raises CancelledError where nats-py has lost it: it uses asyncio.wait_for, which before Python 3.12 forgets a
-    cancellation that comes together with the result. An upload then lived on after its client had gone.
+    Also raises CancelledError where nats-py has lost it, in success and in failure: it uses asyncio.wait_for, which before
+    Python 3.12 forgets a cancellation that comes together with the result, and its publish catches cancellations. An
+    upload then lived on after its client had gone, and a worker after its SIGTERM.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
     try:
         yield
+    except (nats.errors.Error, APIError, NoStreamResponseError, OSError, TimeoutError) as error:
         if task and task.cancelling() > before:
-            raise asyncio.CancelledError
-    except KeyWrongLastSequenceError as error:
-        raise Conflict(str(error)) from error
-    except APIError as error:
+            raise asyncio.CancelledError from error
+        raise _ours(error) from error
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
+
+
+def _ours(error: Exception) -> BrokerError:
+    if isinstance(error, KeyWrongLastSequenceError):
+        return Conflict(str(error))
+    if isinstance(error, APIError):
         if error.err_code in WRONG_LAST_SEQUENCE:
-            raise Conflict(str(error)) from error
-        if error.err_code == SUBJECT_IS_FULL:
-            raise AlreadySubmitted(str(error)) from error
-        raise Unavailable(str(error)) from error
-    except (nats.errors.Error, NoStreamResponseError, OSError, TimeoutError) as error:
-        raise Unavailable(f"{type(error).__name__}: {error}") from error
+            return Conflict(str(error))
+        return AlreadySubmitted(str(error)) if error.err_code == SUBJECT_IS_FULL else Unavailable(str(error))
+    return Unavailable(f"{type(error).__name__}: {error}")
 
 
 @asynccontextmanager

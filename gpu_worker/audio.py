@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import signal
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -19,6 +20,8 @@ FORMATS = (
     "ogg,oma,rm,tta,w64,wav,webm,wv,xwma"
 )
 """Containers of sound. Not the playlists (hls, dash, concat, ...): those make ffmpeg open other files of this machine."""
+KILLED_TRIES = 3
+"""An ffmpeg that somebody kills is started again, but not for ever."""
 LOG_BYTES = 256 * 1024
 """So much of ffmpeg's log is read; a damaged file can make it write without end."""
 
@@ -50,6 +53,19 @@ async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: f
         *("-map", "0:a:0", "-vn", "-ac", "1", "-ar", str(SAMPLE_RATE), "-t", str(max_secs + 1)),
         *("-f", "f32le", f"file:{target}"),
     ]
+    for _ in range(KILLED_TRIES):
+        status, text = await _run(command, timeout_secs)
+        if status != -signal.SIGKILL:  # which somebody else has sent, and says nothing about the file
+            break
+    samples = _size(target) // SAMPLE_BYTES
+    if problem := verdict(status, text, samples / SAMPLE_RATE, max_secs):
+        log.info("ffmpeg refused %s: %s\n%s", source.name, problem.message, text[-2000:])
+        raise DecodeError(problem)
+    return samples
+
+
+async def _run(command: list[str], timeout_secs: float) -> tuple[int, str]:
+    """Exit status and log. Raises DecodeError."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -66,11 +82,7 @@ async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: f
         if process.returncode is None:
             process.kill()
             await process.wait()
-    samples = _size(target) // SAMPLE_BYTES
-    if problem := verdict(status, text, samples / SAMPLE_RATE, max_secs):
-        log.info("ffmpeg refused %s: %s\n%s", source.name, problem.message, text[-2000:])
-        raise DecodeError(problem)
-    return samples
+    return status, text
 
 
 def _size(path: Path) -> int:

@@ -6,7 +6,7 @@ import logging
 import msgspec
 
 from gpu_worker import vram
-from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.process import EngineFailure, EngineProcess, FailureKind
 from gpu_worker.engine.protocol import Load
 from gpu_worker.gpu import Gpu
 from gpu_worker.model_file import BadModelFile, check
@@ -21,6 +21,10 @@ CPU = "cpu"
 
 class CannotLoad(Exception):
     """Trying again would not help; the sentence says why."""
+
+
+class LoadKilled(Exception):
+    """Somebody has killed the engine while it loaded; the sentence says so."""
 
 
 class OutOfVram(Exception):
@@ -45,7 +49,7 @@ class Loader:
         self._used_by_model: int | None = None
 
     async def load(self) -> LoadedModel:
-        """Raises CannotLoad, OutOfVram."""
+        """Raises CannotLoad, LoadKilled, OutOfVram."""
         settings, begun = self._settings, asyncio.get_running_loop().time()
         try:
             file = await asyncio.to_thread(check, settings.model_path())
@@ -134,8 +138,10 @@ class Loader:
             self._needed, self._measured = min(taken, self._seen.vram_total), True
 
 
-def _why(failure: EngineFailure) -> CannotLoad | OutOfVram:
+def _why(failure: EngineFailure) -> CannotLoad | LoadKilled | OutOfVram:
     if (line := vram.out_of_memory([failure.detail, *failure.stderr])) is not None:
         return OutOfVram(f"There was not enough VRAM: {line}")
+    if failure.kind is FailureKind.KILLED:
+        return LoadKilled(f"The engine was killed while it loaded: {failure.detail}")
     last_words = "; ".join([f"The engine could not load the model: {failure.detail}", *failure.stderr[-3:]])
     return CannotLoad(last_words)

@@ -11,7 +11,7 @@ from gpu_worker import model_lifecycle as lifecycle
 from gpu_worker import vram
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.gpu import Gpu
-from gpu_worker.loading import CannotLoad, Loader, OutOfVram
+from gpu_worker.loading import CannotLoad, Loader, LoadKilled, OutOfVram
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.transcription import Stopped
 from schemas.model import GpuStatus, ModelState, ModelStatus, UnloadReport
@@ -234,6 +234,9 @@ class Model:
             return
         except OutOfVram as error:
             self._apply(happens.OutOfMemory(str(error)))
+            return
+        except LoadKilled as error:
+            self._apply(happens.EngineDied(str(error)))
             return
         self._engine, self._backend, self._load_secs = loaded.engine, loaded.backend, loaded.load_secs
         self._apply(happens.LoadSucceeded())

@@ -212,6 +212,14 @@ def _engine_died(life: Lifecycle, event: EngineDied, now: float, policy: Lifecyc
     return _load(life)
 
 
+def _died_loading(life: Lifecycle, event: EngineDied, now: float, policy: LifecyclePolicy) -> Outcome:
+    """Somebody has killed it, which says nothing about the model: it is tried again, but not for ever."""
+    life = msgspec.structs.replace(life, deaths=life.deaths + 1)
+    if life.deaths >= MAX_DEATHS:
+        return _fail(life, f"The engine died {life.deaths} times in a row: {event.reason}")
+    return _load(life)
+
+
 def _engine_ended(life: Lifecycle, event: EngineEnded, now: float, policy: LifecyclePolicy) -> Outcome:
     return _load(life) if life.waiting or life.reload else (_enter(life, ModelState.UNLOADED), [])
 
@@ -244,7 +252,12 @@ _ANYWHERE: dict[type[Event], Rule] = {
 RULES: dict[ModelState, dict[type[Event], Rule]] = {
     ModelState.UNLOADED: _ANYWHERE,
     ModelState.LOADING: _ANYWHERE
-    | {LoadSucceeded: _load_succeeded, LoadFailed: _load_failed, OutOfMemory: _out_of_memory},
+    | {
+        LoadSucceeded: _load_succeeded,
+        LoadFailed: _load_failed,
+        OutOfMemory: _out_of_memory,
+        EngineDied: _died_loading,
+    },
     ModelState.WAITING_FOR_GPU: _ANYWHERE | {GpuPolled: _gpu_polled},
     ModelState.READY: _ANYWHERE | {JobStarted: _job_started, EngineDied: _engine_died},
     # A load that ends while it is being ended is no news: EngineEnded follows.

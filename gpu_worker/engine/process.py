@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 from collections import deque
 from collections.abc import AsyncIterator
 from enum import StrEnum
@@ -40,6 +41,8 @@ ENGINE_ENV_PREFIXES = ("CUDA_", "NVIDIA_", "GGML_", "OMP_")
 class FailureKind(StrEnum):
     LOAD_FAILED = "load_failed"
     CRASHED = "crashed"
+    KILLED = "killed"
+    """By somebody else: SIGKILL says nothing about the engine."""
     STALLED = "stalled"
     PROTOCOL = "protocol"
 
@@ -194,7 +197,8 @@ class EngineProcess:
             reply: AnyReply = reply_decoder.decode(body)
         except asyncio.IncompleteReadError as error:
             await self._wait_for_death()
-            raise await self._failure(FailureKind.CRASHED, self.death()) from error
+            kind = FailureKind.KILLED if self._process.returncode == -signal.SIGKILL else FailureKind.CRASHED
+            raise await self._failure(kind, self.death()) from error
         except TimeoutError as error:
             detail = f"the engine said nothing for {timeout_secs:.0f} s"
             raise await self._failure(FailureKind.STALLED, detail) from error

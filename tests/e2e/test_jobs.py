@@ -289,8 +289,13 @@ async def test_a_job_id_that_comes_again_is_the_same_job_or_none(system: System)
     await store.put("same", TELEPHONE)
     await publish(system, "same", b'{"options": {"language": "en"}}')
     job = await asyncio.to_thread(finish, gateway.http, "same")
+
+    def acknowledged() -> bool:
+        return bool(gateway.http.get("/health").json()["queue_depth"] == 0)
+
+    await asyncio.to_thread(wait_until, acknowledged)
     await publish(system, "same", b'{"options": {"language": "en"}}')
-    await asyncio.to_thread(wait_until, lambda: gateway.http.get("/health").json()["queue_depth"] == 0)
+    await asyncio.to_thread(wait_until, acknowledged)
     again: httpx.Response = await asyncio.to_thread(gateway.http.get, "/jobs/same")
     assert again.json() == job
     assert [kind for kind, _ in await stored_events(js, "same")].count("done") == 1

@@ -331,7 +331,7 @@ async def test_the_worker_is_a_nats_micro_service(system: System, gateway: Gatew
     async def ask(subject: str, body: bytes = b"") -> dict[str, Any]:
         return dict(json.loads((await client.request(subject, body, timeout=5)).data))
 
-    assert (await ask("$SRV.PING"))["name"] == "whisper-model"
+    assert (await ask("$SRV.PING.whisper-model"))["name"] == "whisper-model"
     info = await ask("$SRV.INFO.whisper-model")
     assert {"whisper.model.status", "whisper.model.load", "whisper.model.unload.w1"} <= {
         e["subject"] for e in info["endpoints"]

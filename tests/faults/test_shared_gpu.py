@@ -3,6 +3,8 @@
 Engines and GPU are scripted (tests/support): what they say is what CUDA and NVML say, when they say it is the test's.
 """
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +147,20 @@ def test_a_load_that_fails_is_an_error_and_not_tried_again_until_asked(
     assert gateway.http.get("/health").json()["status"] == "degraded"
     assert (len(script.starts()), script.alive()) == (1, [])
     assert load(gateway.http)["state"] == "ready"
+
+
+def test_a_load_that_somebody_kills_is_tried_again(system: System, gateway: Gateway, script: Script) -> None:
+    """As the kernel does when memory is short: that says nothing about the model."""
+    script.plan(load="hold ok")
+    start(system, gateway, script)
+    with following(gateway.http) as seen:
+        job_id = post(gateway.http, ASYNC).json()["job_id"]
+        seen.wait_for("model_loading")
+        while not script.alive():
+            pass
+        os.kill(script.alive()[0], signal.SIGKILL)
+        assert finish(gateway.http, job_id)["status"] == "done"
+    assert len(script.starts()) == 2
 
 
 def test_a_queued_job_is_told_why_there_is_no_model(system: System, gateway: Gateway, script: Script) -> None:

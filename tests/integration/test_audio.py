@@ -1,6 +1,7 @@
 """ffmpeg, VAD and the plan on real files."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,23 @@ def test_the_spool_of_dead_workers_is_swept(tmp_path: Path) -> None:
     mine = Spool(tmp_path).folder("job")
     Spool(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["somebody else's", mine.name])
+
+
+@pytest.mark.parametrize(("kills", "works"), [(2, True), (3, False)])
+async def test_an_ffmpeg_that_somebody_kills_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, works: bool
+) -> None:
+    real, count = audio.ffmpeg(), tmp_path / "count"
+    script = tmp_path / "ffmpeg"
+    script.write_text(
+        f'#!/bin/sh\necho >> {count}\n[ $(wc -l < {count}) -le {kills} ] && kill -9 $$\nexec {real} "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    work = audio.decode(AUDIO / "telephone.wav", tmp_path / "pcm", timeout_secs=30, max_secs=60)
+    if works:
+        assert await work > 0
+    else:
+        with pytest.raises(audio.DecodeError):
+            await work
+    assert count.read_text().count("\n") == 3

@@ -92,6 +92,10 @@ EXPECTED: dict[tuple[str, Event], tuple[S, list[Effect]]] = {
     ("loading", LoadSucceeded()): (S.READY, []),
     ("loading", LoadFailed("bad file")): (S.ERROR, []),
     ("loading", OutOfMemory("no room")): (S.WAITING_FOR_GPU, []),
+    ("loading", EngineDied("signal 6")): (S.LOADING, [StartLoad()]),
+    ("loading", EngineDied("no room", out_of_memory=True)): (S.LOADING, [StartLoad()]),
+    ("loading for a job", EngineDied("signal 6")): (S.LOADING, [StartLoad()]),
+    ("loading for a job", EngineDied("no room", out_of_memory=True)): (S.LOADING, [StartLoad()]),
     ("loading for a job", UnloadAsked()): (S.UNLOADING, [Evict(JOB), EndEngine()]),
     ("loading for a job", UnloadAsked(force=True)): (S.UNLOADING, [Evict(JOB), EndEngine()]),
     ("loading for a job", JobLeft("j")): (S.LOADING, []),
@@ -225,6 +229,16 @@ def test_an_engine_that_keeps_dying_is_left_alone() -> None:
     assert effect.job_ids == JOB
 
 
+def test_a_load_that_is_killed_is_tried_again_but_not_for_ever() -> None:
+    life = after(JobArrived("j"))
+    for _ in range(MAX_DEATHS - 1):
+        life, effects = step(life, EngineDied("signal 9"), NOW, POLICY)
+        assert (life.state, life.waiting, effects) == (S.LOADING, JOB, [StartLoad()])
+    life, effects = step(life, EngineDied("signal 9"), NOW, POLICY)
+    assert life.state is S.ERROR
+    assert [type(effect) for effect in effects] == [Dismiss]
+
+
 def test_unload_undoes_a_load_asked_while_unloading() -> None:
     life = after(LoadAsked(), UnloadAsked(), LoadAsked())
     assert step(life, EngineEnded(), NOW, POLICY)[1] == [StartLoad()]
@@ -306,6 +320,12 @@ class World(RuleBasedStateMachine):
         job = data.draw(st.sampled_from(sorted(self.jobs)))
         del self.jobs[job]
         self.send(JobLeft(job))
+
+    @precondition(lambda self: self.engine == "loading")
+    @rule()
+    def load_is_killed(self) -> None:
+        self.engine = ""
+        self.send(EngineDied("killed"))
 
     @precondition(lambda self: self.engine == "loading")
     @rule(how=st.sampled_from([LoadSucceeded(), LoadFailed("bad"), OutOfMemory("full")]))
