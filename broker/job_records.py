@@ -15,7 +15,8 @@ from broker.topology import KV_KEY, KV_STREAM
 from schemas import subjects
 from schemas.errors import RequestError
 from schemas.job_lifecycle import TERMINAL, Change, advance
-from schemas.jobs import JobRecord, JobRequest, JobStatus, parse_request
+from schemas.jobs import JobRecord, JobRequest, JobStatus
+from schemas.submission import parse_request
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +22,8 @@ from gateway.workers import JobsWhenUnloaded, prefers_async, refusal
 from schemas import idempotency
 from schemas.errors import ErrorCode, RequestError
 from schemas.idempotency import Claim, Standing
-from schemas.jobs import JobRequest, request_from_form
+from schemas.jobs import JobRequest
+from schemas.submission import request_from_form
 from schemas.webhooks import webhook_of
 
 log = logging.getLogger(__name__)
@@ -137,6 +139,7 @@ async def upload(services: Services, request: Request, job_id: str) -> tuple[Job
     If anything fails, no audio stays.
     """
     content_type, created_at, digest = request.headers.get("Content-Type", ""), datetime.now(UTC), ""
+    begun = time.monotonic()
 
     async def validated(fields: dict[str, str], filename: str | None) -> JobRequest:
         job = request_from_form(fields, filename, created_at)
@@ -151,7 +154,8 @@ async def upload(services: Services, request: Request, job_id: str) -> tuple[Job
 
     try:
         form = await receive(request.body, content_type, store)
-        return await validated(form.fields, form.filename), digest
+        job = await validated(form.fields, form.filename)
+        return msgspec.structs.replace(job, upload_secs=round(time.monotonic() - begun, 4)), digest
     except BaseException:
         if digest:
             await services.audio.delete(job_id)

@@ -3,25 +3,20 @@
 import asyncio
 import logging
 import shutil
-import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import msgspec
-
-from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Conflict
-from broker.event_log import EventLog
-from broker.job_records import JobRecords, has_ended
-from broker.object_store import ObjectStore
+from broker.job_records import has_ended
 from broker.work_queue import Delivery
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.loading import OutOfVram
-from gpu_worker.model import Model, ModelUnavailable
-from gpu_worker.preparing import Plan, Spool, prepare
-from gpu_worker.settings import WorkerSettings
+from gpu_worker.model import ModelUnavailable
+from gpu_worker.preparing import Plan, prepare
+from gpu_worker.services import Services
 from gpu_worker.transcription import EngineRefused, Stopped, Transcription
 from schemas.errors import ErrorCode, JobError, RequestError
 from schemas.events import Invalid, Started
@@ -37,35 +32,17 @@ from schemas.job_lifecycle import (
     Prepared,
     Released,
 )
-from schemas.jobs import JobRecord, JobRequest, parse_request
+from schemas.jobs import JobRecord, JobRequest, Timings
 from schemas.subjects import is_job_id
+from schemas.submission import parse_request, same_job
 
 log = logging.getLogger(__name__)
 
+Ending = Callable[[], Awaitable[None]]
+"""What is left to do with a job when the engine is free for the next."""
+
 CRASH_RETRY_SECS = 1.0
 """A job whose engine crashed comes back so much later, so that other jobs go first."""
-
-
-class Services:
-    """What every job of this worker uses."""
-
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        model: Model,
-        store: ObjectStore,
-        records: JobRecords,
-        events: EventLog,
-        dead: DeadLetters,
-        spool: Spool,
-        measured: Callable[[float, float], None],
-    ) -> None:
-        """`measured` is told of each job that ran in one go: seconds of its audio, seconds on the engine."""
-        self.settings, self.model, self.store, self.dead = settings, model, store, dead
-        self.records, self.events, self.spool = records, events, spool
-        self.measured = measured
-        self.run_id = uuid.uuid4().hex
-        """Of this process."""
 
 
 class JobInHand:
@@ -77,6 +54,9 @@ class JobInHand:
         self.stop = asyncio.Event()
         """Give up: the job is cancelled, or the GPU is wanted back."""
         self._prepared: Plan | JobError | None = None
+        self._queue_secs = max(0.0, (datetime.now(UTC) - delivery.stored_at).total_seconds())
+        self._wait_secs = 0.0
+        self._spent: Transcription | None = None
         self._folder: Path | None = None
         self._claimed: JobRecord | None = None
         self._stack = AsyncExitStack()
@@ -96,7 +76,7 @@ class JobInHand:
             request = self._request()
             record = await services.records.get(self.job_id)
             if record is not None and has_ended(record):
-                _same_job(record.request, request)
+                same_job(record.request, request)
         except RequestError as error:
             await self._bury(error)
             return False
@@ -156,28 +136,52 @@ class JobInHand:
             message = f"Preparing the audio failed unexpectedly: {type(error).__name__}: {error}."
             return JobError(code=ErrorCode.INTERNAL, message=message)
 
-    async def run(self) -> None:
-        """Bring the job to an end, whichever. Raises Unavailable."""
+    async def work(self) -> Ending:
+        """Use the engine for as long as it is needed; gives back what is left to do, for which it is not.
+
+        Raises Unavailable.
+        """
         try:
             error = await self._attempt()
-            claim = await self._claim()
-            now = datetime.now(UTC)
-            end = (
-                Failed(at=now, epoch=claim.epoch, error=error)
-                if error
-                else Completed(at=now, epoch=claim.epoch)
-            )
-            await self._finish(await self._change(end))
         except EngineFailure as failure:
             log.warning("job %s: %s", self.job_id, failure)
-            await self.put_back()
+            return self.put_back
         except Stopped as why:
-            if self._services.model.is_evicted(self.job_id):
-                await self.release()
+            return self.release if self._services.model.is_evicted(self.job_id) else partial(self._leave, why)
+        except (IllegalChange, Conflict) as why:
+            return partial(self._leave, why)
+        return partial(self._end, error)
+
+    async def _end(self, error: JobError | None) -> None:
+        try:
+            claim, now = await self._claim(), datetime.now(UTC)
+            if error is None:
+                await self._finish(
+                    await self._change(Completed(at=now, epoch=claim.epoch, timings=self._timings()))
+                )
             else:
-                await self._leave(why)
+                await self._finish(await self._change(Failed(at=now, epoch=claim.epoch, error=error)))
         except (IllegalChange, Conflict) as why:
             await self._leave(why)
+
+    def _timings(self) -> Timings | None:
+        plan, spent = self._prepared, self._spent
+        if not isinstance(plan, Plan):
+            return None
+        secs = {
+            "queue": self._queue_secs,
+            "fetch": plan.fetch_secs,
+            "decode": plan.decode_secs,
+            "plan": plan.plan_secs,
+            "wait": self._wait_secs,
+            "engine": spent.engine_secs if spent else 0.0,
+            "publish": spent.publish_secs if spent else 0.0,
+        }
+        request = self._claimed.request if self._claimed else None
+        return Timings(
+            upload=request.upload_secs if request else None,
+            **{name: round(value, 4) for name, value in secs.items()},
+        )
 
     async def put_back(self) -> None:
         """After trouble of our own. Each new claim is an attempt, so this ends. Raises Unavailable."""
@@ -217,9 +221,12 @@ class JobInHand:
         if not plan.stretches:
             await self._tell_plan(plan)
             return None  # nobody speaks: no model is needed for that
+        loop = asyncio.get_running_loop()
         while True:
+            asked_at = loop.time()
             try:
                 async with self._services.model.engine(self.job_id) as engine:
+                    self._wait_secs += loop.time() - asked_at
                     return await self._transcribe(engine, plan)
             except OutOfVram as why:
                 log.warning("job %s waits for VRAM: %s", self.job_id, why)
@@ -243,7 +250,8 @@ class JobInHand:
         grace = services.settings.abort_grace_secs
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        await Transcription(record, plan, services.records, services.events, self.stop, grace).run(engine)
+        self._spent = Transcription(record, plan, services.records, services.events, self.stop, grace)
+        await self._spent.run(engine)
         if record.committed == 0:
             services.measured(plan.duration_secs, loop.time() - begun)
         return None
@@ -284,11 +292,3 @@ class JobInHand:
             await self._finish(record)
         else:
             log.warning("job %s: left to its new owner (%s)", self.job_id, why)
-
-
-def _same_job(first: JobRequest, again: JobRequest) -> None:
-    """A job id that comes again with the same content is the same job. Raises RequestError with `duplicate_job`."""
-    without_time = {"created_at": None}
-    if msgspec.structs.replace(first, **without_time) != msgspec.structs.replace(again, **without_time):
-        detail = "A job with this id has ended already, and asked for something else."
-        raise RequestError(ErrorCode.DUPLICATE_JOB, detail)

@@ -1,19 +1,21 @@
 """Everything that is done to a job before the GPU: fetch, decode, find speech, plan."""
 
 import asyncio
+import itertools
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import psutil
 
 from broker.errors import ObjectCorrupt, ObjectMissing
 from broker.object_store import ObjectStore
 from gpu_worker import audio, vad
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.stretches import SAMPLE_RATE, Stretch, plan
+from gpu_worker.stretches import SAMPLE_RATE, Stretch
+from gpu_worker.stretches import plan as plan_stretches
 from schemas.errors import ErrorCode, JobError
 from schemas.jobs import JobRequest
 
@@ -26,6 +28,9 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     pcm: Path
     samples: int
     stretches: list[Stretch]
+    fetch_secs: float
+    decode_secs: float
+    plan_secs: float
 
     @property
     def duration_secs(self) -> float:
@@ -55,8 +60,10 @@ async def prepare(
 ) -> Plan | JobError:
     """Fetch, decode and plan into `folder`. What is the file's fault comes back as a JobError. Raises Unavailable."""
     source, pcm = folder / "audio", folder / "pcm"
+    times = [time.monotonic()]
     try:
         await store.get_to_file(request.audio or job_id, source)
+        times.append(time.monotonic())
         samples = await audio.decode(
             source, pcm, timeout_secs=settings.decode_timeout_secs, max_secs=settings.max_audio_secs
         )
@@ -68,12 +75,17 @@ async def prepare(
         return error.error
     finally:
         source.unlink(missing_ok=True)
+    times.append(time.monotonic())
     stretches = await asyncio.to_thread(_plan, pcm, samples, settings, request.options.vad)
-    return Plan(pcm=pcm, samples=samples, stretches=stretches)
+    times.append(time.monotonic())
+    fetch, decode, plan = (after - before for before, after in itertools.pairwise(times))
+    return Plan(
+        pcm=pcm, samples=samples, stretches=stretches, fetch_secs=fetch, decode_secs=decode, plan_secs=plan
+    )
 
 
 def _plan(pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool) -> list[Stretch]:
-    """Blocking: the whole file is looked at once."""
-    signal = np.memmap(pcm, np.float32, mode="r")
-    activity = vad.speech_probabilities(signal) if use_vad else vad.loudness(signal)
-    return plan(activity, samples, settings.plan(), skip=use_vad)
+    """Blocking: the whole file is looked at once, block by block."""
+    with pcm.open("rb") as file:
+        activity = vad.speech_probabilities(file) if use_vad else vad.loudness(file)
+    return plan_stretches(activity, samples, settings.plan(), skip=use_vad)

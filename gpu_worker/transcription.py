@@ -6,8 +6,9 @@ the last published segment of the first uncommitted stretch.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 from broker.event_log import EventLog
@@ -51,6 +52,10 @@ class Transcription:
         self._segments: list[Segment] = []
         self._last_seq = 0
         self._percent = record.progress
+        self.engine_secs = 0.0
+        """In whisper_full."""
+        self.publish_secs = 0.0
+        """Waiting for what was published to be stored."""
 
     async def run(self, engine: EngineProcess) -> None:
         """Transcribe and commit all that is not committed yet.
@@ -58,7 +63,8 @@ class Transcription:
         Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
         Unavailable.
         """
-        self._segments, self._last_seq = await self._log.segments(self._record.id)
+        if self._record.epoch > 1:  # somebody was here before
+            self._segments, self._last_seq = await self._log.segments(self._record.id)
         done_secs = self._segments[-1].end if self._segments else 0.0
         for number, stretch in enumerate(self._plan.stretches):
             if number < self._record.committed:
@@ -86,7 +92,9 @@ class Transcription:
                     await self._publish(reply, stretch)
                 case ProgressMade(fraction=fraction):
                     await self._tell_progress(stretch, fraction)
-                case Finished():
+                case Finished(engine_secs=secs, idle_secs=idle):
+                    self.engine_secs += secs
+                    log.debug("engine: %.4f s in whisper_full after %.4f s of idling", secs, idle or 0.0)
                     return reply
                 case Aborted():
                     raise Stopped
@@ -138,7 +146,8 @@ class Transcription:
             words=None if found.words is None else [_in_file(word, stretch) for word in found.words],
         )
         event = SegmentAdded(job_id=self._record.id, at=datetime.now(UTC), segment=segment)
-        self._last_seq = await self._log.append(event, expect_last=self._last_seq)
+        with self._publishing():
+            self._last_seq = await self._log.append(event, expect_last=self._last_seq)
         self._segments.append(segment)
 
     async def _tell_progress(self, stretch: Stretch, fraction: float) -> None:
@@ -152,7 +161,10 @@ class Transcription:
         percent = min(percent, 99)
         if percent > self._percent:
             self._percent = percent
-            await self._log.append(Progress(job_id=self._record.id, at=datetime.now(UTC), percent=percent))
+            with self._publishing():
+                await self._log.append(
+                    Progress(job_id=self._record.id, at=datetime.now(UTC), percent=percent)
+                )
 
     async def _commit(self, committed: int, stretch: Stretch, finished: Finished | None) -> None:
         record = self._record
@@ -166,7 +178,16 @@ class Transcription:
             language_probability=record.language_probability
             or (finished.language_probability if finished else None),
         )
-        self._record = await self._records.change(record.id, change)
+        with self._publishing():
+            self._record = await self._records.change(record.id, change)
+
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.publish_secs += time.monotonic() - begun
 
 
 def tail(text: str) -> str:

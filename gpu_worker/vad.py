@@ -4,8 +4,10 @@ The model is the data file of the silero-vad package; that package's own code is
 """
 
 import importlib.util
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnxruntime
@@ -32,14 +34,22 @@ def _session() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def speech_probabilities(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One probability per WINDOW samples of 16 kHz mono; the last window is filled with zeros. Blocking."""
+def _blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
+    """Whole windows of finite samples, BATCH at a time; the last is filled with zeros.
+
+    Read, not mapped: pages of a mapped file count as memory of this process until the kernel wants them back.
+    """
+    while (block := np.fromfile(pcm, np.float32, BATCH * WINDOW)).size:
+        block = np.nan_to_num(block, copy=False, nan=0, posinf=0, neginf=0)
+        yield np.pad(block, (0, -block.size % WINDOW))
+
+
+def speech_probabilities(pcm: BinaryIO) -> NDArray[np.float32]:
+    """One probability per WINDOW samples of a file of 16 kHz mono float32. Blocking."""
     session = _session()
     state = [np.zeros(STATE, np.float32), np.zeros(STATE, np.float32)]
     context, found = np.zeros(CONTEXT, np.float32), []
-    for start in range(0, pcm.size, BATCH * WINDOW):
-        block = np.nan_to_num(pcm[start : start + BATCH * WINDOW], nan=0, posinf=0, neginf=0)
-        block = np.pad(block, (0, -block.size % WINDOW))
+    for block in _blocks(pcm):
         joined = np.concatenate([context, block])
         windows = np.lib.stride_tricks.sliding_window_view(joined, WINDOW + CONTEXT)[::WINDOW]
         feed = {"input": np.ascontiguousarray(windows), "h": state[0], "c": state[1]}
@@ -49,11 +59,10 @@ def speech_probabilities(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
-def loudness(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
+def loudness(pcm: BinaryIO) -> NDArray[np.float32]:
     """Root mean square per WINDOW: where a cut hurts least when speech is not looked for. Blocking."""
     found = []
-    for start in range(0, pcm.size, BATCH * WINDOW):
-        block = np.nan_to_num(pcm[start : start + BATCH * WINDOW], nan=0, posinf=0, neginf=0)
-        block = np.pad(block, (0, -block.size % WINDOW)).reshape(-1, WINDOW)
-        found.append(np.sqrt(np.mean(block * block, axis=1)))
+    for block in _blocks(pcm):
+        windows = block.reshape(-1, WINDOW)
+        found.append(np.sqrt(np.mean(windows * windows, axis=1)))
     return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)

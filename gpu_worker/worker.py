@@ -9,7 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from nats.aio.client import Client
@@ -27,10 +27,11 @@ from broker.pulling import unless
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
 from gpu_worker.gpu import Gpu
-from gpu_worker.job import JobInHand, Services
+from gpu_worker.job import Ending, JobInHand
 from gpu_worker.model import Model
 from gpu_worker.preparing import Spool
 from gpu_worker.service import serve_model
+from gpu_worker.services import Services
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.speed import after_job
 from schemas import subjects
@@ -57,6 +58,7 @@ class Worker:
         self._in_hand: dict[str, JobInHand] = {}
         self._running: JobInHand | None = None
         self._speed: Speed | None = None
+        self._status_due = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_HAND)
         self._ready: asyncio.Queue[JobInHand] = asyncio.Queue(IN_HAND)
 
@@ -93,7 +95,7 @@ class Worker:
             tasks.create_task(self._model.run(), name="model")
             tasks.create_task(self._tell_news(services.events), name="news")
             tasks.create_task(self._prepare_jobs(services, WorkQueue(js, self._settings)), name="prepare")
-            tasks.create_task(self._run_jobs(), name="run")
+            tasks.create_task(self._run_jobs(tasks), name="run")
             tasks.create_task(self._beat(), name="status")
 
     async def _prepare_jobs(self, services: Services, queue: WorkQueue) -> None:
@@ -140,26 +142,42 @@ class Worker:
                 log.warning("no jobs can be pulled: %s", error)
                 await asyncio.sleep(BROKER_RETRY_SECS)
 
-    async def _run_jobs(self) -> None:
+    async def _run_jobs(self, tasks: asyncio.TaskGroup) -> None:
+        """One job after the other on the engine. What ends a job is done while the next one has it."""
         while True:
             self._running = job = await self._ready.get()
-            await self._tell_status()
+            self._status_due.set()
             try:
-                await job.run()
+                ending = await job.work()
             except BrokerError as error:
                 log.warning("job %s is interrupted, it will be delivered again: %s", job.job_id, error)
+                ending = None
             except Exception:  # a poison job must not take the worker down; its attempts are counted
                 log.exception("job %s failed unexpectedly", job.job_id)
-                await job.put_back()
+                ending = job.put_back
             self._running = None
-            await self._let_go(job)
-            await self._tell_status()
+            self._model.job_left(job.job_id)
+            self._slots.release()
+            self._status_due.set()
+            tasks.create_task(self._end(job, ending), name=f"end {job.job_id}")
+
+    async def _end(self, job: JobInHand, ending: Ending | None) -> None:
+        try:
+            if ending is not None:
+                await ending()
+        except BrokerError as error:
+            log.warning("job %s could not be ended, it will be delivered again: %s", job.job_id, error)
+        await self._close(job)
 
     async def _let_go(self, job: JobInHand) -> None:
+        """Of a job that never got to the engine."""
         self._model.job_left(job.job_id)
+        self._slots.release()
+        await self._close(job)
+
+    async def _close(self, job: JobInHand) -> None:
         await job.close()
         self._in_hand.pop(job.job_id, None)
-        self._slots.release()
 
     async def _give_back(self) -> None:
         """On the way out: the queue gets its jobs back now, not after the ack deadline."""
@@ -169,7 +187,8 @@ class Worker:
                     await job.release()
             except (BrokerError, TimeoutError) as error:
                 log.warning("job %s could not be given back, its deadline will do it: %s", job.job_id, error)
-            await self._let_go(job)
+            self._model.job_left(job.job_id)
+            await self._close(job)
 
     async def _sign_off(self, statuses: WorkerStatuses) -> None:
         try:
@@ -225,9 +244,13 @@ class Worker:
                     await asyncio.sleep(BROKER_RETRY_SECS)
 
     async def _beat(self) -> None:
+        """Tell the status now and then, and whenever something has changed."""
         while True:
+            self._status_due.clear()
             await self._tell_status()
-            await asyncio.sleep(STATUS_SECS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STATUS_SECS):
+                    await self._status_due.wait()
 
     async def _tell_status(self) -> None:
         if self._statuses is None:

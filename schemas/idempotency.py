@@ -45,7 +45,7 @@ def standing(claim: Claim | None, now: Timestamp) -> Standing:
 
 def fingerprint(request: JobRequest, digest: str) -> str:
     """Of a submission: options, webhook, file name and the digest of the audio; not of when it was made."""
-    asked_for = msgspec.json.encode(msgspec.structs.replace(request, created_at=None))
+    asked_for = msgspec.json.encode(msgspec.structs.replace(request, created_at=None, upload_secs=None))
     return hashlib.sha256(asked_for + digest.encode()).hexdigest()
 
 

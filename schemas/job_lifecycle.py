@@ -17,7 +17,7 @@ If you add a change, add its row here, its handling in `advance`, and see docs/a
 import msgspec
 
 from schemas.errors import JobError
-from schemas.jobs import JobRecord, JobStatus, Timestamp
+from schemas.jobs import JobRecord, JobStatus, Timestamp, Timings
 
 
 class Change(msgspec.Struct, kw_only=True, frozen=True):
@@ -70,7 +70,7 @@ class Released(OwnedChange, kw_only=True, frozen=True):
 
 
 class Completed(OwnedChange, kw_only=True, frozen=True):
-    pass
+    timings: Timings | None = None
 
 
 class Failed(OwnedChange, kw_only=True, frozen=True):
@@ -155,7 +155,7 @@ def _fields(record: JobRecord, change: Change) -> dict[str, object]:
         case Released():
             return {"worker_id": None, "attempts": record.attempts - 1}
         case Completed():
-            return {"progress": 100, "completed_at": change.at}
+            return {"progress": 100, "completed_at": change.at, "timings": change.timings}
         case Failed() | Abandoned():
             return {"error": change.error, "completed_at": change.at}
         case Cancelled():

@@ -1,18 +1,17 @@
 """What a job is: the request that is published, the record that is kept, and the JSON that clients see.
 
-Options are validated here and nowhere else. Fields unknown to this version are ignored, new fields get defaults,
-no field changes its type: so gateways and workers of neighbouring versions understand each other.
+Fields unknown to this version are ignored, new fields get defaults, no field changes its type: so gateways and workers of
+neighbouring versions understand each other.
 """
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import msgspec
 
-from schemas.errors import ErrorCode, JobError, RequestError
-from schemas.languages import AUTO, LANGUAGES
+from schemas.errors import JobError
+from schemas.languages import AUTO
 
 VERSION = 1
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -81,6 +80,8 @@ class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
     webhook_events: tuple[WebhookEvent, ...] = DEFAULT_WEBHOOK_EVENTS
     created_at: Timestamp | None = None
     """When it was submitted; the message's own time stamp where it is not given."""
+    upload_secs: float | None = None
+    """How long the gateway took to receive and store the audio."""
 
 
 class Word(msgspec.Struct, kw_only=True, frozen=True):
@@ -100,6 +101,25 @@ class Segment(msgspec.Struct, kw_only=True, frozen=True):
     end: float
     text: str
     words: list[Word] | None = None
+
+
+class Timings(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a job's time went, in seconds. Of the run that brought it to its end, where there were several."""
+
+    upload: float | None = None
+    """From the first byte of the request to the last chunk stored; None for a job that came over NATS."""
+    queue: float = 0.0
+    """From its submission to a worker's hands."""
+    fetch: float = 0.0
+    decode: float = 0.0
+    plan: float = 0.0
+    """Finding speech and planning stretches."""
+    wait: float = 0.0
+    """For the model: to be loaded, or to be done with the job before."""
+    engine: float = 0.0
+    """In whisper_full: encoder and decoder."""
+    publish: float = 0.0
+    """Waiting for segments and commits to be stored."""
 
 
 class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
@@ -130,6 +150,7 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     """Found or asked for; None until known, and where nothing was said."""
     language_probability: float | None = None
     error: JobError | None = None
+    timings: Timings | None = None
 
 
 class Job(msgspec.Struct, kw_only=True, frozen=True):
@@ -153,6 +174,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     created_at: Timestamp
     started_at: Timestamp | None
     completed_at: Timestamp | None
+    timings: Timings | None = None
+    """Once it is done."""
 
 
 class JobAccepted(msgspec.Struct, kw_only=True, frozen=True):
@@ -205,74 +228,5 @@ def to_job(
         created_at=record.created_at,
         started_at=record.started_at,
         completed_at=record.completed_at,
+        timings=record.timings,
     )
-
-
-def parse_request(body: bytes) -> JobRequest:
-    """Decode and check the body of a submission.
-
-    Raises RequestError with `invalid_request` (no JSON object, wrong types) or `invalid_option`.
-    """
-    try:
-        request = msgspec.json.decode(body, type=JobRequest)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from error
-    except msgspec.DecodeError as error:
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"The job request is not JSON: {error}.") from error
-    if request.v != VERSION:
-        raise RequestError(
-            ErrorCode.INVALID_REQUEST, f"Version {request.v} is unknown; this is {VERSION}.", "v"
-        )
-    check(request)
-    return request
-
-
-WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
-"""Form fields beside the options."""
-
-
-def request_from_form(fields: dict[str, str], filename: str | None, created_at: Timestamp) -> JobRequest:
-    """Make a request from HTTP form fields; empty ones count as not given. Raises RequestError naming the field."""
-    for name in fields:
-        if name not in TranscribeOptions.__struct_fields__ and name not in WEBHOOK_FIELDS:
-            raise RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
-    given: dict[str, Any] = {name: value for name, value in fields.items() if value != ""}
-    if "webhook_events" in given:
-        given["webhook_events"] = [part.strip() for part in given["webhook_events"].split(",")]
-    webhook = {name: given.pop(name) for name in WEBHOOK_FIELDS if name in given}
-    try:
-        request = msgspec.convert({**webhook, "options": given}, JobRequest, strict=False)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from error
-    request = msgspec.structs.replace(request, filename=filename, created_at=created_at)
-    check(request)
-    return request
-
-
-def check(request: JobRequest) -> None:
-    """What types cannot say. Raises RequestError with `invalid_option` and the field."""
-    language = request.options.language
-    if language != AUTO and language not in LANGUAGES:
-        detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."
-        raise RequestError(ErrorCode.INVALID_OPTION, detail, "language")
-    if request.webhook_url is not None and not _is_http_url(request.webhook_url):
-        detail = "The webhook URL must be an absolute http or https URL with a host."
-        raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_url")
-
-
-def _is_http_url(text: str) -> bool:
-    if not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):
-        return False
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        return False
-
-
-def _invalid(error: msgspec.ValidationError) -> RequestError:
-    """msgspec ends its message with the path, as in "... - at `$.options.vad`"."""
-    message, _, path = str(error).partition(" - at `")
-    field = path.rstrip("`").lstrip("$").lstrip(".").removeprefix("options.").partition("[")[0] or None
-    code = ErrorCode.INVALID_OPTION if field else ErrorCode.INVALID_REQUEST
-    return RequestError(code, f"{message}." if field is None else f"{field}: {message}.", field)

@@ -15,8 +15,9 @@ from broker.webhooks import WebhookDeliveries, WebhookUrls
 from gateway.webhooks.guard import Guard
 from schemas import events, subjects
 from schemas.errors import RequestError
-from schemas.jobs import JobRecord, parse_request
+from schemas.jobs import JobRecord
 from schemas.model import ModelEvent
+from schemas.submission import parse_request
 from schemas.webhooks import job_delivery, model_delivery, webhook_of
 
 log = logging.getLogger(__name__)

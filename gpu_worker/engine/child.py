@@ -101,6 +101,7 @@ class Log:
 class Engine:
     def __init__(self, load: Load, channel: "Channel", log: Log) -> None:
         self._channel, self._log, self._threads = channel, log, load.threads
+        self._ended_at: float | None = None
         params = pw.whisper_context_default_params()
         params.use_gpu, params.flash_attn = load.use_gpu, load.flash_attn
         self._ctx: Any = pw.whisper_init_from_file_with_params(load.model_path, params)
@@ -147,7 +148,6 @@ class Engine:
             job.language, job.task, job.beam_size, job.temperature, prompt=job.prompt, words=job.words
         )
         reader = SegmentReader(self._ctx, seconds, job.words)
-        begun = time.monotonic()
 
         def on_segment(_ctx: object, new: int) -> None:
             count = pw.whisper_full_n_segments(self._ctx)
@@ -164,7 +164,10 @@ class Engine:
         pw.assign_progress_callback(params, on_progress)
         pw.assign_abort_callback(params, is_aborted)
         self._log.detected = None
+        begun = time.monotonic()
+        idle_secs = None if self._ended_at is None else begun - self._ended_at
         code = pw.whisper_full(self._ctx, params, audio, audio.size)
+        self._ended_at = time.monotonic()
         if is_aborted():
             return Aborted()
         if code != 0:
@@ -174,7 +177,8 @@ class Engine:
         return Finished(
             language=language if spoken else None,
             language_probability=probability if spoken else None,
-            engine_secs=time.monotonic() - begun,
+            engine_secs=self._ended_at - begun,
+            idle_secs=idle_secs,
         )
 
     def _language(self, job: Transcribe) -> tuple[str | None, float | None]:

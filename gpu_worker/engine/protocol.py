@@ -82,6 +82,8 @@ class Finished(Reply, kw_only=True, frozen=True, tag="finished"):
     language_probability: float | None
     """None where the language was given."""
     engine_secs: float
+    idle_secs: float | None = None
+    """Since the end of the call before; None for the first."""
 
 
 class Aborted(Reply, kw_only=True, frozen=True, tag="aborted"):

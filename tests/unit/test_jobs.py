@@ -8,9 +8,10 @@ import pytest
 
 from schemas import subjects
 from schemas.errors import HTTP_STATUS, ErrorCode, RequestError
-from schemas.jobs import JobRequest, Task, TranscribeOptions, parse_request, request_from_form
+from schemas.jobs import JobRequest, Task, TranscribeOptions
 from schemas.languages import LANGUAGES
 from schemas.settings import SettingsError, from_environment
+from schemas.submission import parse_request, request_from_form
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -1,0 +1,88 @@
+"""Which submissions are accepted, over both doors. Options are validated here and nowhere else. Pure."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from schemas.errors import ErrorCode, RequestError
+from schemas.jobs import VERSION, JobRequest, Timestamp, TranscribeOptions
+from schemas.languages import AUTO, LANGUAGES
+
+
+def parse_request(body: bytes) -> JobRequest:
+    """Decode and check the body of a submission.
+
+    Raises RequestError with `invalid_request` (no JSON object, wrong types) or `invalid_option`.
+    """
+    try:
+        request = msgspec.json.decode(body, type=JobRequest)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except msgspec.DecodeError as error:
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"The job request is not JSON: {error}.") from error
+    if request.v != VERSION:
+        raise RequestError(
+            ErrorCode.INVALID_REQUEST, f"Version {request.v} is unknown; this is {VERSION}.", "v"
+        )
+    check(request)
+    return request
+
+
+WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
+"""Form fields beside the options."""
+
+
+def request_from_form(fields: dict[str, str], filename: str | None, created_at: Timestamp) -> JobRequest:
+    """Make a request from HTTP form fields; empty ones count as not given. Raises RequestError naming the field."""
+    for name in fields:
+        if name not in TranscribeOptions.__struct_fields__ and name not in WEBHOOK_FIELDS:
+            raise RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value != ""}
+    if "webhook_events" in given:
+        given["webhook_events"] = [part.strip() for part in given["webhook_events"].split(",")]
+    webhook = {name: given.pop(name) for name in WEBHOOK_FIELDS if name in given}
+    try:
+        request = msgspec.convert({**webhook, "options": given}, JobRequest, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    request = msgspec.structs.replace(request, filename=filename, created_at=created_at)
+    check(request)
+    return request
+
+
+def check(request: JobRequest) -> None:
+    """What types cannot say. Raises RequestError with `invalid_option` and the field."""
+    language = request.options.language
+    if language != AUTO and language not in LANGUAGES:
+        detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "language")
+    if request.webhook_url is not None and not _is_http_url(request.webhook_url):
+        detail = "The webhook URL must be an absolute http or https URL with a host."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_url")
+
+
+def _is_http_url(text: str) -> bool:
+    if not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _invalid(error: msgspec.ValidationError) -> RequestError:
+    """msgspec ends its message with the path, as in "... - at `$.options.vad`"."""
+    message, _, path = str(error).partition(" - at `")
+    field = path.rstrip("`").lstrip("$").lstrip(".").removeprefix("options.").partition("[")[0] or None
+    code = ErrorCode.INVALID_OPTION if field else ErrorCode.INVALID_REQUEST
+    return RequestError(code, f"{message}." if field is None else f"{field}: {message}.", field)
+
+
+def same_job(first: JobRequest, again: JobRequest) -> None:
+    """A job id that comes again with the same content is the same job. Raises RequestError with `duplicate_job`."""
+    without_time = {"created_at": None, "upload_secs": None}
+    if msgspec.structs.replace(first, **without_time) != msgspec.structs.replace(again, **without_time):
+        detail = "A job with this id has ended already, and asked for something else."
+        raise RequestError(ErrorCode.DUPLICATE_JOB, detail)
