@@ -29,7 +29,6 @@ from schemas.job_lifecycle import (
     IllegalChange,
     PreparationBegun,
     PreparationEnded,
-    Prepared,
     Released,
 )
 from schemas.jobs import JobRecord, JobRequest, Timings
@@ -155,6 +154,8 @@ class JobInHand:
     async def _end(self, error: JobError | None) -> None:
         try:
             claim, now = await self._claim(), datetime.now(UTC)
+            if error is None and self._spent is not None:
+                await self._spent.commit_last()
             if error is None:
                 await self._finish(
                     await self._change(Completed(at=now, epoch=claim.epoch, timings=self._timings()))
@@ -204,7 +205,16 @@ class JobInHand:
         """The record as we claimed it, once."""
         if self._claimed is None:
             worker_id = self._services.settings.name()
-            self._claimed = record = await self._change(Claimed(at=datetime.now(UTC), worker_id=worker_id))
+            plan, now = self._prepared, datetime.now(UTC)
+            claim = Claimed(at=now, worker_id=worker_id)
+            if isinstance(plan, Plan):
+                claim = Claimed(
+                    at=now,
+                    worker_id=worker_id,
+                    duration_secs=plan.duration_secs,
+                    stretches=len(plan.stretches),
+                )
+            self._claimed = record = await self._change(claim)
             started = Started(
                 job_id=self.job_id, at=datetime.now(UTC), worker_id=worker_id, attempt=record.attempts
             )
@@ -219,7 +229,6 @@ class JobInHand:
         if isinstance(plan, JobError):
             return plan
         if not plan.stretches:
-            await self._tell_plan(plan)
             return None  # nobody speaks: no model is needed for that
         loop = asyncio.get_running_loop()
         while True:
@@ -246,23 +255,14 @@ class JobInHand:
         if claim.attempts > services.settings.job_max_attempts:
             message = f"The engine or its worker died {claim.attempts - 1} times in a row on this job."
             return JobError(code=ErrorCode.ENGINE_CRASHED, message=message)
-        record = await self._tell_plan(plan)
         grace = services.settings.abort_grace_secs
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        self._spent = Transcription(record, plan, services.records, services.events, self.stop, grace)
+        self._spent = Transcription(claim, plan, services.records, services.events, self.stop, grace)
         await self._spent.run(engine)
-        if record.committed == 0:
+        if claim.committed == 0:
             services.measured(plan.duration_secs, loop.time() - begun)
         return None
-
-    async def _tell_plan(self, plan: Plan) -> JobRecord:
-        claim, now = await self._claim(), datetime.now(UTC)
-        return await self._change(
-            Prepared(
-                at=now, epoch=claim.epoch, duration_secs=plan.duration_secs, stretches=len(plan.stretches)
-            )
-        )
 
     async def _last_attempt(self, failure: EngineFailure) -> JobError | None:
         """The job's error where its engine has crashed once too often; None where it may be tried again."""

@@ -52,13 +52,14 @@ class Transcription:
         self._segments: list[Segment] = []
         self._last_seq = 0
         self._percent = record.progress
+        self._last: tuple[Stretch, Finished | None] | None = None
         self.engine_secs = 0.0
         """In whisper_full."""
         self.publish_secs = 0.0
         """Waiting for what was published to be stored."""
 
     async def run(self, engine: EngineProcess) -> None:
-        """Transcribe and commit all that is not committed yet.
+        """Transcribe and commit all that is not committed yet, but for the last commit, which needs no engine.
 
         Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
         Unavailable.
@@ -74,7 +75,15 @@ class Transcription:
             if rest:
                 log.info("job %s: stretch %d of %d", self._record.id, number + 1, len(self._plan.stretches))
                 finished = await self._transcribe(engine, rest)
-            await self._commit(number + 1, stretch, finished)
+            if number + 1 < len(self._plan.stretches):
+                await self._commit(number + 1, stretch, finished)
+            else:
+                self._last = stretch, finished
+
+    async def commit_last(self) -> None:
+        """Commit the stretch that `run` ended with. Raises IllegalChange, Conflict, Unavailable."""
+        if self._last is not None:
+            await self._commit(len(self._plan.stretches), *self._last)
 
     async def _transcribe(self, engine: EngineProcess, stretch: Stretch) -> Finished:
         async with self._aborting_when_stopped(engine):

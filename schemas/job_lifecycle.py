@@ -30,6 +30,9 @@ class Claimed(Change, kw_only=True, frozen=True):
     """A worker takes the job (again)."""
 
     worker_id: str
+    duration_secs: float | None = None
+    stretches: int | None = None
+    """The plan; None where there is none, because the audio cannot be used."""
 
 
 class PreparationBegun(Change, kw_only=True, frozen=True):
@@ -47,13 +50,6 @@ class OwnedChange(Change, kw_only=True, frozen=True):
     """A change that only the claim with this epoch may make."""
 
     epoch: int
-
-
-class Prepared(OwnedChange, kw_only=True, frozen=True):
-    """The audio is decoded and planned."""
-
-    duration_secs: float
-    stretches: int
 
 
 class Committed(OwnedChange, kw_only=True, frozen=True):
@@ -106,7 +102,6 @@ TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
         PreparationEnded: _R,
         Claimed: _R,
         Abandoned: JobStatus.FAILED,
-        Prepared: _R,
         Committed: _R,
         Released: _Q,
         Completed: JobStatus.DONE,
@@ -141,9 +136,9 @@ def _fields(record: JobRecord, change: Change) -> dict[str, object]:
                 "epoch": record.epoch + 1,
                 "attempts": record.attempts + 1,
                 "started_at": record.started_at or change.at,
+                "duration_secs": change.duration_secs,
+                "stretches": change.stretches,
             }
-        case Prepared():
-            return {"duration_secs": change.duration_secs, "stretches": change.stretches}
         case Committed():
             return {
                 "committed": change.committed,

@@ -21,7 +21,6 @@ from schemas.job_lifecycle import (
     IllegalChange,
     PreparationBegun,
     PreparationEnded,
-    Prepared,
     Released,
     advance,
 )
@@ -30,8 +29,7 @@ from schemas.jobs import JobRecord, JobRequest, JobStatus
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ERROR = JobError(code=ErrorCode.AUDIO_EMPTY, message="empty")
 CHANGES: list[Change] = [
-    Claimed(at=NOW, worker_id="w"),
-    Prepared(at=NOW, epoch=1, duration_secs=9.5, stretches=3),
+    Claimed(at=NOW, worker_id="w", duration_secs=9.5, stretches=3),
     Committed(at=NOW, epoch=1, committed=1, progress=40, language="de", language_probability=0.9),
     Released(at=NOW, epoch=1),
     Completed(at=NOW, epoch=1),
@@ -51,7 +49,6 @@ LEGAL = {
     (JobStatus.RUNNING, PreparationEnded): JobStatus.RUNNING,
     (JobStatus.RUNNING, Abandoned): JobStatus.FAILED,
     (JobStatus.RUNNING, Claimed): JobStatus.RUNNING,
-    (JobStatus.RUNNING, Prepared): JobStatus.RUNNING,
     (JobStatus.RUNNING, Committed): JobStatus.RUNNING,
     (JobStatus.RUNNING, Released): JobStatus.QUEUED,
     (JobStatus.RUNNING, Completed): JobStatus.DONE,
@@ -91,7 +88,7 @@ def test_an_older_claim_can_change_nothing(change: Change) -> None:
 
 def test_a_life() -> None:
     job = JobRecord(id="j", status=JobStatus.QUEUED, request=JobRequest(), created_at=NOW)
-    for change in CHANGES[:3]:
+    for change in CHANGES[:2]:
         job = advance(job, change)
     assert (job.worker_id, job.stretches, job.committed, job.progress, job.language) == ("w", 3, 1, 40, "de")
     job = advance(job, Completed(at=NOW, epoch=1))
@@ -103,7 +100,7 @@ def test_a_commit_forgives_attempts_and_a_release_is_none() -> None:
     for _ in range(3):
         job = advance(job, Claimed(at=NOW, worker_id="w"))
     assert job.attempts == 4
-    job = advance(job, msgspec.structs.replace(CHANGES[2], epoch=job.epoch))
+    job = advance(job, msgspec.structs.replace(CHANGES[1], epoch=job.epoch))
     assert job.attempts == 1
     job = advance(job, Released(at=NOW, epoch=job.epoch))
     assert (job.attempts, job.worker_id) == (0, None)
@@ -119,8 +116,8 @@ def test_preparations_count_processes_that_were_not_heard_of_again() -> None:
 
 
 def test_progress_never_falls() -> None:
-    job = advance(record(JobStatus.RUNNING), CHANGES[2])
-    assert advance(job, msgspec.structs.replace(CHANGES[2], progress=10)).progress == 40
+    job = advance(record(JobStatus.RUNNING), CHANGES[1])
+    assert advance(job, msgspec.structs.replace(CHANGES[1], progress=10)).progress == 40
 
 
 @pytest.mark.parametrize(

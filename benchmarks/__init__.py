@@ -1,0 +1,1 @@
+"""Ratios against bare baselines, on this machine, in one run: `make bench`."""
