@@ -16,6 +16,7 @@ from standalone.terminal import Download, screen, show, transcribe
 log = logging.getLogger(__name__)
 
 UP_TIMEOUT_SECS = 30.0
+POLL_SECS = 0.1
 
 
 def settings_for(model: str | None) -> StandaloneSettings:
@@ -70,9 +71,19 @@ async def _until(stop: asyncio.Event) -> int:
     return 0
 
 
+async def _wait_until_up(client: GatewayClient, settings: StandaloneSettings) -> None:
+    """Ask again and again, from here and not in one thread: it must end at once with a Ctrl-C. Raises StartError."""
+    try:
+        async with asyncio.timeout(UP_TIMEOUT_SECS):
+            while not await asyncio.to_thread(client.is_up):  # noqa: ASYNC110 - another process sets no event of ours
+                await asyncio.sleep(POLL_SECS)
+    except TimeoutError as error:
+        raise StartError(f"no gateway answers at {settings.url()}; is its port taken?") from error
+
+
 async def _announce(settings: StandaloneSettings, nats_url: str) -> int:
     client = GatewayClient(settings.url())
-    await asyncio.to_thread(client.wait_until_up, UP_TIMEOUT_SECS)
+    await _wait_until_up(client, settings)
     screen.print(
         f"whisper-jetstream is up: [bold]{settings.url()}[/bold] (API at /docs), NATS at {nats_url}, "
         f"model {settings.whisper_model}. Ctrl-C stops it."
@@ -83,6 +94,6 @@ async def _announce(settings: StandaloneSettings, nats_url: str) -> int:
 
 async def _transcribe(settings: StandaloneSettings, audio: Path, fields: dict[str, str]) -> int:
     client = GatewayClient(settings.url())
-    await asyncio.to_thread(client.wait_until_up, UP_TIMEOUT_SECS)
+    await _wait_until_up(client, settings)
     job = await asyncio.to_thread(transcribe, client, audio, fields)
     return show(job)

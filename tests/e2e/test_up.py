@@ -121,6 +121,16 @@ def test_wrong_settings_are_told_in_one_line(
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_in_the_middle_of_the_start_stops_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    """Before it has said that it is up."""
+    with (tmp_path / "up.log").open("wb") as sink:
+        up = subprocess.Popen([COMMAND, "up", "--model", "demo"], env=environment, stdout=sink, stderr=sink)
+        while len(psutil.Process(up.pid).children()) < 3:
+            assert up.poll() is None
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(15) == 0
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_everything(environment: dict[str, str], tmp_path: Path, sig: signal.Signals) -> None:
     up = Up(environment, tmp_path / "up.log")
