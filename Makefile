@@ -6,11 +6,11 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test soak check generate lock clean
+.PHONY: help setup dev run test soak check generate cuda-wheel docker-test bench lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
-	@echo "make setup | test | soak MINUTES=60 | check | generate | lock | clean"
+	@echo "make setup | test | soak MINUTES=60 | check | bench | cuda-wheel | docker-test | generate | lock | clean"
 
 # Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
 # and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
@@ -51,9 +51,25 @@ generate: dev
 	$(BIN)/python -m gateway.openapi
 	$(BIN)/python -m broker.asyncapi
 
+# pywhispercpp with CUDA, by the script that the image is built with. Needs nvcc, a C++ compiler, cmake and ninja.
+CUDA_ARCHITECTURES ?= 75
+JOBS ?= $(shell nproc)
+cuda-wheel: setup
+	PYTHON=$(CURDIR)/$(BIN)/python docker/cuda-libraries.sh build/cuda/libraries
+	PYTHON=$(CURDIR)/$(BIN)/python JOBS=$(JOBS) CUDA_ARCHITECTURES="$(CUDA_ARCHITECTURES)" \
+		CUDA_LIBRARIES=build/cuda/libraries docker/build-wheel.sh cuda build/cuda/wheel > build/cuda/build.log 2>&1
+	@ls -l build/cuda/wheel
+
+# The scripts that the image is built with, run here; minutes, and the package registries.
+docker-test: dev
+	DOCKER_TESTS=1 $(BIN)/pytest tests/e2e/test_docker.py
+
+bench: dev
+	$(BIN)/python -m benchmarks
+
 lock:
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv
 	sh requirements/lock.sh .venv/uv/bin/uv
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache data
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache data

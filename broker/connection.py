@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -28,6 +29,8 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     nats_url: str = "nats://127.0.0.1:4222"
     nats_creds: str | None = None
     """Path of a credentials file."""
+    nats_tls_ca: str | None = None
+    """Path of the certificate authority that has signed the server's certificate; default: the system's."""
     nats_connect_timeout_secs: float = 60.0
     """How long to try at start before giving up. Later losses of connection are retried for ever."""
     nats_replicas: int = 1
@@ -92,6 +95,7 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
             client = await _first_connection(
                 settings,
                 name=name,
+                tls=_tls(settings),
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.5,
                 ping_interval=20,
@@ -130,6 +134,11 @@ class _Client(Client):
         """Let those go on that wait for this reconnect; later ones wait for the next."""
         event, self.reconnection = self.reconnection, asyncio.Event()
         event.set()
+
+
+def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
+    """None is nats-py's default: the system's authorities, for tls:// URLs."""
+    return ssl.create_default_context(cafile=settings.nats_tls_ca) if settings.nats_tls_ca else None
 
 
 async def _first_connection(settings: BrokerSettings, **options: Any) -> _Client:

@@ -11,7 +11,7 @@ from nats.js.client import JetStreamContext as _Js
 
 from broker.connection import mapped_errors, reconnected
 
-PULL_TIMEOUT_SECS = 5.0
+PULL_TIMEOUT_SECS = 10.0
 """How long one pull request waits on the server; the next follows at once. One that was made before its consumer was
 paused is not served when it is resumed."""
 

@@ -2,7 +2,8 @@
 # What a bare nvcc lacks for linking ggml-cuda: cuda-libraries.sh FOLDER
 #
 # cuBLAS with its headers comes from the pip package nvidia-cublas, of the toolkit's own minor version. libcuda.so.1
-# belongs to the driver and is not on a machine without a GPU: the linker gets an empty library of that name.
+# belongs to the driver and is not on a machine without a GPU: the linker gets a library of that name with the functions that
+# ggml-cuda calls. Without them the linker leaves libcuda.so.1 out, and the first call fails on the machine with the GPU.
 # NVIDIA's development images have all this; only `make cuda-wheel` on other machines needs it.
 set -eu
 
@@ -18,4 +19,7 @@ cp -Lf "$packages"/../include/*.h "$folder/include/"
 for name in libcublas libcublasLt; do
     ln -sf "$(find "$packages" -name "$name.so.*" | head -n 1)" "$folder/lib/$name.so"
 done
-printf '' | cc -shared -x c -Wl,-soname,libcuda.so.1 -o "$folder/lib/libcuda.so" -
+for function in cuDeviceGet cuDeviceGetAttribute cuGetErrorString cuMemAddressFree cuMemAddressReserve cuMemCreate \
+    cuMemGetAllocationGranularity cuMemMap cuMemRelease cuMemSetAccess cuMemUnmap; do
+    echo "void $function(void) {}"
+done | cc -shared -x c -Wl,-soname,libcuda.so.1 -o "$folder/lib/libcuda.so" -

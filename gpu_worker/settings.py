@@ -50,8 +50,7 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 120.0
 
     def name(self) -> str:
-        host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:50]
-        return self.worker_id or f"{host}-{os.getpid()}"
+        return self.worker_id or f"{host_name()}-{os.getpid()}"
 
     def model_path(self) -> Path:
         return Path(self.whisper_model_path or f"/models/ggml-{self.whisper_model}.bin")
@@ -72,3 +71,8 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
 
     def plan(self) -> PlanSettings:
         return PlanSettings(target_secs=self.stretch_secs)
+
+
+def host_name() -> str:
+    """This host's, as part of a subject's token."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:50]

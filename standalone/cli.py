@@ -49,8 +49,13 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("jobs", help="list jobs, newest first")
     commands.add_parser("cancel", help="cancel a job").add_argument("id")
     model = commands.add_parser("model", help="look at the model, load it, hand the GPU back")
-    model.add_argument("action", choices=list(operator.SETTLED))
+    model.add_argument("action", choices=[*operator.SETTLED, "fetch"])
+    model.add_argument("name", nargs="?", help="which to fetch: demo, base.en, large-v3, ...")
     model.add_argument("--force", action="store_true", help="unload also while a job runs: it is put back")
+    health = commands.add_parser(
+        "health", help="exit status 0 where it is well: for a container's health check"
+    )
+    health.add_argument("part", nargs="?", choices=["gateway", "worker"], default="gateway")
     dead = commands.add_parser("dead", help="submissions and webhook deliveries that were given up")
     dead.add_argument("action", choices=["list", "requeue"])
     dead.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="which to requeue; default: all")
@@ -94,10 +99,23 @@ def run(arguments: argparse.Namespace) -> int:
             print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
         case "dead":
             return dead(arguments)
+        case "health":
+            return health(arguments)
+        case "model" if arguments.action == "fetch":
+            print(find_model(settings_for(arguments.name), named=True))
         case _:
             status = asyncio.run(operator.ask_model(arguments.action, arguments.force))
             print(msgspec.json.format(msgspec.json.encode(status)).decode())
     return 0
+
+
+def health(arguments: argparse.Namespace) -> int:
+    if arguments.part == "gateway":
+        is_well = GatewayClient(arguments.url).is_ready()
+    else:
+        is_well = asyncio.run(operator.worker_is_alive())
+    print("ok" if is_well else "unwell")
+    return 0 if is_well else 1
 
 
 def dead(arguments: argparse.Namespace) -> int:

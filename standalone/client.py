@@ -10,6 +10,7 @@ import httpx
 import httpx_sse
 
 TIMEOUT = httpx.Timeout(30.0, read=None, write=None)
+HEALTH_TIMEOUT_SECS = 3.0
 TERMINAL = ("done", "failed", "cancelled")
 RECONNECTS = 10
 MAY_WAIT = {"Prefer": "respond-async"}
@@ -29,13 +30,12 @@ class GatewayClient:
         except httpx.InvalidURL as error:
             raise ClientError(f"{url} is no URL: {error}") from error
 
-    def is_up(self) -> bool:
-        """Whether a gateway answers, now."""
+    def is_ready(self) -> bool:
+        """Whether the gateway can take jobs."""
         try:
-            self._http.get("/health/live")
+            return self._http.get("/health/ready", timeout=HEALTH_TIMEOUT_SECS).is_success
         except httpx.TransportError:
             return False
-        return True
 
     def submit(self, path: Path, fields: dict[str, str]) -> str:
         """The job's id. Raises ClientError."""

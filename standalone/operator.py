@@ -12,6 +12,8 @@ from broker import topology
 from broker.connection import BrokerSettings, connect, mapped_errors
 from broker.dead_letters import DeadLetter, DeadLetters
 from broker.model_control import request_model
+from broker.worker_status import WorkerStatuses
+from gpu_worker.settings import host_name
 from schemas.model import ModelEvent, ModelState, ModelStatus
 from schemas.settings import from_environment
 from schemas.subjects import ALL_MODEL_EVENTS
@@ -46,6 +48,14 @@ async def ask_model(action: str, force: bool) -> ModelStatus:
             if event.worker_id == status.worker_id:
                 status = event.model
         return status
+
+
+async def worker_is_alive() -> bool:
+    """Whether the worker of this host, or the one that WORKER_ID names, tells its status. Raises BrokerError."""
+    async with broker() as (_, js):
+        statuses = await WorkerStatuses.open(js)
+        mine = os.environ.get("WORKER_ID") or f"{host_name()}-"
+        return any(status.worker_id.startswith(mine) for status in await statuses.alive())
 
 
 async def dead_letters() -> list[DeadLetter]:

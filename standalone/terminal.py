@@ -61,6 +61,10 @@ def text_of(job: dict[str, Any]) -> str:
     return "".join(segment["text"] for segment in job["segments"]).strip()
 
 
+LOG_STEPS = 20
+"""Lines in a log for a whole download."""
+
+
 class Download:
     """A progress bar for a model's download; use as a context manager."""
 
@@ -68,6 +72,7 @@ class Download:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._progress = Progress(*columns, console=screen)
         self._bar = self._progress.add_task(f"model {name}", total=None, visible=False)
+        self._name, self._step = name, 0
 
     def __enter__(self) -> "Download":
         self._progress.start()
@@ -78,6 +83,11 @@ class Download:
 
     def report(self, done: int, total: int | None) -> None:
         self._progress.update(self._bar, completed=done, total=total, visible=True)
+        if not screen.is_terminal and total:  # a log gets a line now and then
+            step = int(done / total * LOG_STEPS)
+            if step > self._step:
+                self._step = step
+                screen.print(f"model {self._name}: {100 * done // total} % of {total / 2**20:.0f} MiB")
 
 
 def show(job: dict[str, object]) -> int:

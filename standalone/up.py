@@ -75,7 +75,7 @@ async def _wait_until_up(client: GatewayClient, settings: StandaloneSettings) ->
     """Ask again and again, from here and not in one thread: it must end at once with a Ctrl-C. Raises StartError."""
     try:
         async with asyncio.timeout(UP_TIMEOUT_SECS):
-            while not await asyncio.to_thread(client.is_up):  # noqa: ASYNC110 - another process sets no event of ours
+            while not await asyncio.to_thread(client.is_ready):  # noqa: ASYNC110 - another process sets no event of ours
                 await asyncio.sleep(POLL_SECS)
     except TimeoutError as error:
         raise StartError(f"no gateway answers at {settings.url()}; is its port taken?") from error

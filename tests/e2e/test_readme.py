@@ -1,22 +1,31 @@
 """The README's commands, as they stand there."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.http import AUDIO, EXPECTED, finish
+from tests.support.models import load, wait_for_worker
 from tests.support.system import System
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def shell(command: str) -> str:
+def shell(command: str, **env: str) -> str:
     done = subprocess.run(
-        ["sh", "-ec", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["sh", "-ec", command],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
@@ -45,6 +54,28 @@ def test_the_session_with_curl_works(system: System) -> None:
 def on(url: str, command: str) -> str:
     """The gateway of the test listens on a free port."""
     return command.replace("http://127.0.0.1:8080", url).replace("curl ", "curl -sSf --max-time 50 ", 1)
+
+
+USAGE = (ROOT / "docs" / "USAGE.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", USAGE, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+DOCKER = ("docker compose ", "COMPOSE_PROFILES=")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+def test_the_commands_of_the_usage_work_in_their_order(system: System, tmp_path: Path) -> None:
+    gateway = system.gateway()
+    system.worker()
+    wait_for_worker(gateway.http)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {"WHISPER_URL": gateway.url, "NATS_URL": system.nats.url, "MODELS_DIR": str(tmp_path), "PATH": path}
+    ran = [command for command in COMMANDS if not command.startswith(DOCKER)]
+    assert len(ran) > 15
+    for command in ran:
+        assert command.startswith(("curl ", "whisper-jetstream ")), command
+        shell(on(gateway.url, command), **env)
+        if "/model/load" in command:  # what follows reads better when it has come
+            load(gateway.http)
 
 
 def test_files_that_the_documents_name_exist() -> None:
