@@ -57,6 +57,9 @@ async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: f
         status, text = await _run(command, timeout_secs)
         if status != -signal.SIGKILL:  # which somebody else has sent, and says nothing about the file
             break
+    else:
+        message = f"ffmpeg was killed {KILLED_TRIES} times in a row while it decoded the file."
+        raise DecodeError(JobError(code=ErrorCode.DECODE_KILLED, message=message))
     samples = _size(target) // SAMPLE_BYTES
     if problem := verdict(status, text, samples / SAMPLE_RATE, max_secs):
         log.info("ffmpeg refused %s: %s\n%s", source.name, problem.message, text[-2000:])

@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     AUDIO_TRUNCATED = "audio_truncated"
     AUDIO_TOO_LONG = "audio_too_long"
     DECODE_TIMEOUT = "decode_timeout"
+    DECODE_KILLED = "decode_killed"
     ENGINE_CRASHED = "engine_crashed"
     WORKER_CRASHED = "worker_crashed"
     TRANSCRIPTION_FAILED = "transcription_failed"

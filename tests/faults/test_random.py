@@ -29,6 +29,7 @@ from tests.support.http import AUDIO, TERMINAL
 from tests.support.system import Gateway, Process, System
 
 MIN_STEPS = 200
+KILLED = ("engine_crashed", "worker_crashed", "model_unavailable", "decode_killed")
 SETTLE_SECS = 150
 FILES = {name: (AUDIO / name).read_bytes() for name in ("telephone.wav", "english.flac", "long.ogg")}
 SHORT, LONG = st.sampled_from(["telephone.wav", "english.flac"]), st.just("long.ogg")

@@ -94,6 +94,7 @@ async def test_an_ffmpeg_that_somebody_kills_is_started_again(
     if works:
         assert await work > 0
     else:
-        with pytest.raises(audio.DecodeError):
+        with pytest.raises(audio.DecodeError) as caught:
             await work
+        assert caught.value.error.code is ErrorCode.DECODE_KILLED
     assert count.read_text().count("\n") == 3
