@@ -17,7 +17,7 @@ if ! command -v uv > /dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     apt-get install -qq -y --no-install-recommends python3-pip
-    python3 -m pip install --quiet uv
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet uv
 fi
 UV_PYTHON_INSTALL_DIR="$folder" uv python install --quiet "$version"
 ln -sf "$(UV_PYTHON_INSTALL_DIR="$folder" uv python find "$version")" "$folder/bin/python"

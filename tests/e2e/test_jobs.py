@@ -22,6 +22,7 @@ from nats.js import JetStreamContext
 from schemas.errors import ErrorCode
 from tests.support.http import AUDIO, events, finish, submit, transcribe, words
 from tests.support.models import status, wait_for_worker
+from tests.support.receiver import Receiver
 from tests.support.system import Gateway, System
 
 TELEPHONE = (AUDIO / "telephone.wav").read_bytes()
@@ -355,8 +356,11 @@ def test_a_transcript_of_any_size_reaches_everybody(system: System) -> None:
     script.plan(job="flood")
     system.scripted_worker(script)
     wait_for_worker(gateway.http)
-    job = finish(gateway.http, submit(gateway.http, "t.wav", TELEPHONE))
+    receiver = Receiver()
+    job = finish(gateway.http, submit(gateway.http, "t.wav", TELEPHONE, webhook_url=receiver.url))
     assert (job["status"], len(job["segments"])) == ("done", 3000)
+    assert receiver.next_of("completed")[1] == {"type": "completed", **job}
+    receiver.close()
     assert len(msgspec.json.encode(job)) > 2 * 2**20
     assert gateway.http.get(f"/jobs/{job['id']}").json() == job
 
