@@ -58,12 +58,10 @@ class EventLog:
             ack = await self._js.publish(subject, msgspec.json.encode(event), headers=headers)
         return int(ack.seq)
 
-    async def append_invalid(self, event: events.Invalid) -> None:
-        """Tell, once, that a submission is none. Raises Unavailable."""
-        try:
-            await self.append(event, expect_last=0)
-        except Conflict:
-            return
+    async def append_invalid(self, event: events.Invalid, event_id: str) -> None:
+        """Tell that a submission is none; with the same `event_id` it may be tried again. Raises Unavailable."""
+        subject = subjects.event(event.job_id, events.event_type(event))
+        await self._append_once(subject, msgspec.json.encode(event), event_id)
 
     async def first_sequence(self) -> int:
         """The oldest event that is still there. Raises Unavailable."""
@@ -86,9 +84,12 @@ class EventLog:
     async def append_model_event(self, event: ModelEvent, event_id: str) -> None:
         """Publish; with the same `event_id` it may be tried again. Raises Unavailable."""
         subject = subjects.model_event(event.worker_id, event.type)
+        await self._append_once(subject, msgspec.json.encode(event), event_id)
+
+    async def _append_once(self, subject: str, body: bytes, event_id: str) -> None:
+        """Once per id within the duplicate window."""
         with mapped_errors():
-            headers = {str(Header.MSG_ID.value): event_id}
-            await self._js.publish(subject, msgspec.json.encode(event), headers=headers)
+            await self._js.publish(subject, body, headers={str(Header.MSG_ID.value): event_id})
 
     async def last(self, job_id: str, event_type: str) -> Logged | None:
         """The job's newest event of a type."""

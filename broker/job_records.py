@@ -47,7 +47,7 @@ class JobRecords:
     async def change(self, job_id: str, change: Change) -> JobRecord:
         """Apply a change and store it; the new record.
 
-        Raises IllegalChange where the job's status or epoch forbids it, KeyError for an unknown job, Conflict, Unavailable.
+        Raises IllegalChange where the job's status or epoch forbids it, or there is no such job; Conflict, Unavailable.
         """
         known = self._known.pop(job_id, None)
         if known is not None:
@@ -57,7 +57,7 @@ class JobRecords:
         for _ in range(CAS_ATTEMPTS):
             record, revision = await self._read(job_id)
             if record is None:
-                raise KeyError(job_id)
+                raise IllegalChange(f"there is no job {job_id} any more")
             with suppress(Conflict):
                 return await self._advance(record, revision, change)
         raise Conflict(f"job {job_id} is changing too fast")

@@ -102,14 +102,14 @@ class JobInHand:
         """The message is no job: keep it with the reason, tell whoever waits for it, and never see it again."""
         delivery, services = self._delivery, self._services
         log.warning("job %r: unusable submission: %s", self.job_id, error.detail)
-        reason = f"{error.code}: {error.detail}"
-        await services.dead.add(delivery.subject, delivery.body, reason, f"submit {delivery.seq}")
+        reason, letter_id = f"{error.code}: {error.detail}", f"submit {delivery.seq}"
+        await services.dead.add(delivery.subject, delivery.body, reason, letter_id)
         if is_job_id(self.job_id):
             now = datetime.now(UTC)
             event = Invalid(
                 job_id=self.job_id, at=now, code=error.code, message=error.detail, field=error.field
             )
-            await services.events.append_invalid(event)
+            await services.events.append_invalid(event, letter_id)
         await delivery.discard()
 
     async def _may_be_prepared(self) -> bool:

@@ -167,6 +167,8 @@ class Worker:
                 await ending()
         except BrokerError as error:
             log.warning("job %s could not be ended, it will be delivered again: %s", job.job_id, error)
+        except Exception:  # nor may this take the worker down
+            log.exception("job %s could not be ended, it will be delivered again", job.job_id)
         await self._close(job)
 
     async def _let_go(self, job: JobInHand) -> None:

@@ -1,5 +1,6 @@
 """kill -9 and other ends of a worker: no segment is missing or doubled, and nothing is transcribed twice."""
 
+import asyncio
 import difflib
 import itertools
 import re
@@ -8,6 +9,7 @@ import subprocess
 from collections import Counter
 from typing import Any
 
+import nats
 import psutil
 import pytest
 
@@ -124,3 +126,26 @@ def test_a_job_that_always_crashes_the_engine_fails_with_its_last_words(system: 
     assert "GGML_ASSERT(false) failed" in job["error"]["message"]
     assert "signal 6" in job["error"]["message"]
     assert len(script.starts()) == 3
+
+
+async def purge(url: str) -> None:
+    """As an operator may do it: `nats stream purge WHISPER_JOBS`, and the records with it."""
+    client = await nats.connect(url)
+    for stream in ("WHISPER_JOBS", "KV_WHISPER_RECORDS"):
+        await client.jetstream().purge_stream(stream)
+    await client.close()
+
+
+def test_a_job_that_is_purged_under_its_worker_takes_nothing_down(system: System) -> None:
+    script = system.script()
+    script.plan(job="hold")
+    gateway = system.gateway()
+    worker = system.scripted_worker(script)
+    job_id = submit(gateway.http, "a.flac", (AUDIO / "english.flac").read_bytes())
+    next(e for e in events(gateway.http, job_id) if e.event == "segment")
+    asyncio.run(purge(system.nats.url))
+    script.go()
+    again = submit(gateway.http, "a.flac", (AUDIO / "english.flac").read_bytes())
+    assert finish(gateway.http, again)["status"] == "done"
+    assert gateway.http.get(f"/jobs/{job_id}").status_code == 404
+    assert worker.stop() == 0

@@ -207,7 +207,7 @@ async def test_released_jobs_are_queued_again(js: JetStreamContext, broker_setti
     record = await records.change("j1", Released(at=NOW, epoch=1))
     assert record.status is JobStatus.QUEUED
     assert (await records.change("j1", Claimed(at=NOW, worker_id="two"))).epoch == 2
-    with pytest.raises(KeyError):
+    with pytest.raises(IllegalChange):
         await records.change("nobody", Cancelled(at=NOW))
 
 
