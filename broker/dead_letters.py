@@ -67,3 +67,8 @@ class DeadLetters:
             await self._js.publish(subject, stored.data or b"")
             await self._js.delete_msg(subjects.DEAD_STREAM, seq)
         return subject
+
+    async def remove(self, seq: int) -> None:
+        """Raises Unavailable."""
+        with mapped_errors():
+            await self._js.delete_msg(subjects.DEAD_STREAM, seq)

@@ -9,6 +9,7 @@ from broker.event_log import EventLog
 from broker.idempotency import IdempotencyKeys
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
+from broker.rescue import Rescue
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from broker.work_queue import WorkQueue
 from broker.worker_status import WorkerStatuses
@@ -70,5 +71,7 @@ async def open_services(settings: GatewaySettings, client: Client, js: JetStream
         jobs=jobs,
         streams=JobStreams(jobs, events, fanout, settings.sse_heartbeat_secs),
         sender=Sender(turner, urls, deliveries, dead, jobs, guard, settings.secrets(), settings.backoff()),
-        sweep=Sweep(audio, records, settings.audio_retention_secs, settings.sweep_interval_secs),
+        sweep=Sweep(
+            audio, records, Rescue(js, dead), settings.audio_retention_secs, settings.sweep_interval_secs
+        ),
     )

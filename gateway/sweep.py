@@ -1,4 +1,5 @@
-"""Audio that nobody needs any more is removed: of ended jobs after AUDIO_RETENTION_SECS, and orphans after an hour.
+"""Audio that nobody needs any more is removed: of ended jobs after AUDIO_RETENTION_SECS, and orphans after an hour. And
+messages that a crash of nats-server has made invisible are put back into their queues (broker/rescue.py).
 
 Every gateway sweeps; what one has removed is nothing to the others. Records, results and events expire by themselves.
 """
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from broker.errors import BrokerError
 from broker.job_records import JobRecords, has_ended
 from broker.object_store import ObjectStore
+from broker.rescue import Rescue
 from schemas.jobs import JobRecord
 
 log = logging.getLogger(__name__)
@@ -22,9 +24,14 @@ ORPHAN_AGE = timedelta(hours=1)
 
 class Sweep:
     def __init__(
-        self, audio: ObjectStore, records: JobRecords, retention_secs: float, interval_secs: float
+        self,
+        audio: ObjectStore,
+        records: JobRecords,
+        rescue: Rescue,
+        retention_secs: float,
+        interval_secs: float,
     ) -> None:
-        self._audio, self._records = audio, records
+        self._audio, self._records, self._rescue = audio, records, rescue
         self._retention, self._interval_secs = timedelta(seconds=retention_secs), interval_secs
 
     @asynccontextmanager
@@ -40,6 +47,7 @@ class Sweep:
     async def _run(self) -> None:
         while True:
             try:
+                await self._rescue.once()
                 await self.once(datetime.now(UTC))
             except BrokerError as error:
                 log.warning("sweep: %s; tried again in %g s", error, self._interval_secs)

@@ -10,8 +10,10 @@ import pytest
 from nats.js import JetStreamContext
 
 from broker.connection import BrokerSettings, connect
+from broker.dead_letters import DeadLetters
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
+from broker.rescue import Rescue
 from broker.work_queue import WorkQueue
 from gateway.sweep import ORPHAN_AGE, Sweep
 from schemas.jobs import JobRequest
@@ -104,7 +106,10 @@ async def test_orphans_are_swept_after_an_hour_and_nothing_else(
     await WorkQueue(js, broker_settings).submit("queued", JobRequest())
     await js.publish(f"$O.{AUDIO_BUCKET}.C.brokenupload", b"a chunk whose gateway was killed")
     async with connect(broker_settings, "other") as (_, other):
-        sweeps = [Sweep(ObjectStore(j, AUDIO_BUCKET), records, 0, 60) for j in (js, other)]
+        sweeps = [
+            Sweep(ObjectStore(j, AUDIO_BUCKET), records, Rescue(j, DeadLetters(j)), 0, 60)
+            for j in (js, other)
+        ]
         young = datetime.now(UTC) + ORPHAN_AGE - timedelta(minutes=1)
         await asyncio.gather(*(sweep.once(young) for sweep in sweeps))
         assert {info.name for info, _ in await store.objects()} == {"orphan", "queued"}

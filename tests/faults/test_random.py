@@ -54,7 +54,7 @@ class World:
         self.bodies: dict[str, bytes] = {}
 
     def new_gateway(self) -> Gateway:
-        gateway = self.system.gateway()
+        gateway = self.system.gateway(SWEEP_INTERVAL_SECS="1")
         gateway.http.timeout = httpx.Timeout(10)
         return gateway
 

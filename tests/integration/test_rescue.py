@@ -1,0 +1,56 @@
+"""Messages that nats-server's consumer has forgotten: made up here, because no order of ours makes a server forget."""
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from broker.connection import BrokerSettings
+from broker.dead_letters import DeadLetters
+from broker.rescue import REASON, Rescue
+from broker.work_queue import WorkQueue
+from schemas import subjects
+from schemas.jobs import JobRequest
+
+
+class Forgetful(Rescue):
+    """As after a crash of the server: the consumer's floor is behind everything."""
+
+    async def _floor(self, stream: str, consumer: str) -> int:
+        return 10**9
+
+
+async def test_what_is_forgotten_is_put_back_at_the_second_look(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    queue, dead = WorkQueue(js, broker_settings), DeadLetters(js)
+    await queue.submit("j1", JobRequest(filename="a"))
+    before = await js.get_msg(subjects.JOBS_STREAM, subject=subjects.submit("j1"))
+    rescue = Forgetful(js, dead)
+    assert await rescue.once() == 0
+    assert await rescue.once() == 1
+    after = await js.get_msg(subjects.JOBS_STREAM, subject=subjects.submit("j1"))
+    assert after.data == before.data
+    assert (after.seq or 0) > (before.seq or 0)
+    assert await dead.count() == 0
+    assert (await queue.pull()).job_id == "j1"
+
+
+async def test_what_is_not_forgotten_is_left_alone(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    queue = WorkQueue(js, broker_settings)
+    await queue.submit("done", JobRequest())
+    await queue.submit("waiting", JobRequest())
+    await (await queue.pull()).ack()
+    rescue = Rescue(js, DeadLetters(js))
+    assert [await rescue.once() for _ in range(3)] == [0, 0, 0]
+    assert (await queue.pull()).job_id == "waiting"
+
+
+async def test_a_rescue_that_was_interrupted_is_finished(client: Client, js: JetStreamContext) -> None:
+    """Its message was taken out of the queue and not yet put back: it is a dead letter, and another gateway goes on."""
+    dead = DeadLetters(js)
+    await dead.add(subjects.submit("j1"), b"{}", REASON, "rescue 1")
+    await dead.add(subjects.submit("bad"), b"nonsense", "not JSON", "submit 2")
+    await Rescue(js, dead).once()
+    assert (await js.get_msg(subjects.JOBS_STREAM, subject=subjects.submit("j1"))).data == b"{}"
+    assert [letter.subject for letter in await dead.all()] == [subjects.submit("bad")]
