@@ -233,9 +233,7 @@ def check(world: World) -> None:
         error = body["record"]["error"]
         ends[error["code"] if error else terminal[0]] += 1
         # The files are good, and what is killed is not their fault: only too many kills in a row can fail a job.
-        assert error is None or error["code"] in ("engine_crashed", "worker_crashed", "model_unavailable"), (
-            error
-        )
+        assert error is None or error["code"] in KILLED, error
     print(f"{world.steps} steps, {len(log)} jobs: {dict(ends)}")
     assert ends["done"] > 0
 
