@@ -7,7 +7,7 @@ from nats.js import JetStreamContext
 from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors
+from broker.connection import delete_message, mapped_errors
 from broker.scanning import scan
 from schemas import subjects
 
@@ -65,10 +65,9 @@ class DeadLetters:
                 raise KeyError(seq) from None
             subject = str((stored.headers or {})[subjects.ORIGIN_HEADER])
             await self._js.publish(subject, stored.data or b"")
-            await self._js.delete_msg(subjects.DEAD_STREAM, seq)
+        await self.remove(seq)
         return subject
 
     async def remove(self, seq: int) -> None:
         """Raises Unavailable."""
-        with mapped_errors():
-            await self._js.delete_msg(subjects.DEAD_STREAM, seq)
+        await delete_message(self._js, subjects.DEAD_STREAM, seq)

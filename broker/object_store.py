@@ -19,7 +19,7 @@ import msgspec
 from nats.js import JetStreamContext
 from nats.js.api import Header, ObjectInfo, ObjectMetaOptions, PubAck
 from nats.js.client import JetStreamContext as _Js
-from nats.js.errors import ObjectNotFoundError
+from nats.js.errors import NotFoundError, ObjectNotFoundError
 
 from broker.connection import mapped_errors
 from broker.errors import ObjectCorrupt, ObjectMissing
@@ -129,7 +129,10 @@ class ObjectStore:
         swept = 0
         for subject in set(info.state.subjects or {}) - known:
             with mapped_errors():
-                newest = await self._js.get_last_msg(self._stream, subject)
+                try:
+                    newest = await self._js.get_last_msg(self._stream, subject)
+                except NotFoundError:  # another gateway was faster
+                    continue
                 if newest.time is not None and newest.time < older_than:
                     await self._js.purge_stream(self._stream, subject=subject)
                     swept += 1

@@ -9,7 +9,7 @@ import logging
 
 from nats.js import JetStreamContext
 
-from broker.connection import mapped_errors
+from broker.connection import delete_message, mapped_errors
 from broker.dead_letters import DeadLetters
 from broker.errors import AlreadySubmitted
 from broker.scanning import Stored, scan
@@ -58,8 +58,7 @@ class Rescue:
     async def _put_back(self, stream: str, stored: Stored) -> None:
         log.warning("%s was forgotten by its consumer, it is put back", stored.subject)
         await self._dead.add(stored.subject, stored.body, REASON, f"rescue {stream} {stored.seq}")
-        with mapped_errors():
-            await self._js.delete_msg(stream, stored.seq)
+        await delete_message(self._js, stream, stored.seq)
         await self._finish()
 
     async def _finish(self) -> None:

@@ -100,11 +100,13 @@ async def test_orphans_are_swept_after_an_hour_and_nothing_else(
         for _ in range(count):
             yield b"x" * 200_000
 
+    broken = 30  # so that the gateways get in each other's way
     store, records = ObjectStore(js, AUDIO_BUCKET), await JobRecords.open(js)
     await store.put("orphan", pieces(2))
     await store.put("queued", pieces(2))
     await WorkQueue(js, broker_settings).submit("queued", JobRequest())
-    await js.publish(f"$O.{AUDIO_BUCKET}.C.brokenupload", b"a chunk whose gateway was killed")
+    for number in range(broken):
+        await js.publish(f"$O.{AUDIO_BUCKET}.C.brokenupload{number}", b"a chunk whose gateway was killed")
     async with connect(broker_settings, "other") as (_, other):
         sweeps = [
             Sweep(ObjectStore(j, AUDIO_BUCKET), records, Rescue(j, DeadLetters(j)), 0, 60)
@@ -113,7 +115,7 @@ async def test_orphans_are_swept_after_an_hour_and_nothing_else(
         young = datetime.now(UTC) + ORPHAN_AGE - timedelta(minutes=1)
         await asyncio.gather(*(sweep.once(young) for sweep in sweeps))
         assert {info.name for info, _ in await store.objects()} == {"orphan", "queued"}
-        assert (await js.stream_info(f"OBJ_{AUDIO_BUCKET}")).state.messages == 4 + 4 + 2 + 1
+        assert (await js.stream_info(f"OBJ_{AUDIO_BUCKET}")).state.messages == 4 + 4 + 2 + broken
         old = datetime.now(UTC) + ORPHAN_AGE + timedelta(minutes=1)
         await asyncio.gather(*(sweep.once(old) for sweep in sweeps))
     assert {info.name for info, _ in await store.objects()} == {"queued"}

@@ -1,9 +1,12 @@
 """Messages that nats-server's consumer has forgotten: made up here, because no order of ours makes a server forget."""
 
+import asyncio
+from contextlib import AsyncExitStack
+
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings
+from broker.connection import BrokerSettings, connect
 from broker.dead_letters import DeadLetters
 from broker.rescue import REASON, Rescue
 from broker.work_queue import WorkQueue
@@ -54,3 +57,23 @@ async def test_a_rescue_that_was_interrupted_is_finished(client: Client, js: Jet
     await Rescue(js, dead).once()
     assert (await js.get_msg(subjects.JOBS_STREAM, subject=subjects.submit("j1"))).data == b"{}"
     assert [letter.subject for letter in await dead.all()] == [subjects.submit("bad")]
+
+
+async def test_gateways_that_rescue_at_once_put_each_back_once(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    queue = WorkQueue(js, broker_settings)
+    jobs = {f"j{number}" for number in range(10)}
+    for job_id in jobs:
+        await queue.submit(job_id, JobRequest())
+    async with AsyncExitStack() as stack:
+        connections = [js]
+        for number in range(3):
+            _, another = await stack.enter_async_context(connect(broker_settings, f"gateway {number}"))
+            connections.append(another)
+        rescues = [Forgetful(each, DeadLetters(each)) for each in connections]
+        assert await asyncio.gather(*(rescue.once() for rescue in rescues)) == [0, 0, 0, 0]
+        await asyncio.gather(*(rescue.once() for rescue in rescues))
+    assert await DeadLetters(js).count() == 0
+    assert (await js.stream_info(subjects.JOBS_STREAM)).state.messages == len(jobs)
+    assert {(await queue.pull()).job_id for _ in jobs} == jobs
