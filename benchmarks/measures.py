@@ -389,7 +389,7 @@ def cancel(bench: Bench) -> list[Row]:
 
 def idle(bench: Bench) -> list[Row]:
     """CPU of gateway and worker with the model unloaded."""
-    bench.http.post("/model/unload")
+    bench.http.post("/model/unload?force=true")
     while bench.http.get("/model/status").json()["state"] != "unloaded":
         time.sleep(0.1)
     time.sleep(1)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from broker.errors import BrokerError, Conflict
 from broker.job_records import has_ended
+from broker.pulling import unless
 from broker.work_queue import Delivery
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.loading import OutOfVram
 from gpu_worker.model import ModelUnavailable
 from gpu_worker.preparing import Plan, prepare
 from gpu_worker.services import Services
+from gpu_worker.timings import Waits, timings
 from gpu_worker.transcription import EngineRefused, Stopped, Transcription
 from schemas.errors import ErrorCode, JobError, RequestError
 from schemas.events import Invalid, Started
@@ -53,8 +55,7 @@ class JobInHand:
         self.stop = asyncio.Event()
         """Give up: the job is cancelled, or the GPU is wanted back."""
         self._prepared: Plan | JobError | None = None
-        self._queue_secs = max(0.0, (datetime.now(UTC) - delivery.stored_at).total_seconds())
-        self._wait_secs = 0.0
+        self._waits = Waits(queue=max(0.0, (datetime.now(UTC) - delivery.stored_at).total_seconds()))
         self._spent: Transcription | None = None
         self._folder: Path | None = None
         self._claimed: JobRecord | None = None
@@ -85,7 +86,11 @@ class JobInHand:
         try:
             if not await self._may_be_prepared():
                 return False
-            self._prepared = await self._prepare(request)
+            self._folder = await asyncio.to_thread(services.spool.folder, self.job_id)
+            self._prepared = await unless(self._prepare(request, self._folder), self.stop.wait())
+            if self._prepared is None:
+                await self._way_out()()
+                return False
             await self._change(PreparationEnded(at=datetime.now(UTC)))
         except (IllegalChange, Conflict) as why:
             await self._leave(why)
@@ -123,11 +128,10 @@ class JobInHand:
         await self._finish(await self._change(Abandoned(at=now, error=error)))
         return False
 
-    async def _prepare(self, request: JobRequest) -> Plan | JobError:
+    async def _prepare(self, request: JobRequest, folder: Path) -> Plan | JobError:
         services = self._services
-        self._folder = await asyncio.to_thread(services.spool.folder, self.job_id)
         try:
-            return await prepare(services.store, services.settings, self.job_id, request, self._folder)
+            return await prepare(services.store, services.settings, self.job_id, request, folder)
         except BrokerError:
             raise
         except Exception as error:  # a poison job must not take the worker down, again and again
@@ -145,11 +149,16 @@ class JobInHand:
         except EngineFailure as failure:
             log.warning("job %s: %s", self.job_id, failure)
             return self.put_back
-        except Stopped as why:
-            return self.release if self._services.model.is_evicted(self.job_id) else partial(self._leave, why)
+        except Stopped:
+            return self._way_out()
         except (IllegalChange, Conflict) as why:
             return partial(self._leave, why)
         return partial(self._end, error)
+
+    def _way_out(self) -> Ending:
+        """Of a job that was told to stop."""
+        evicted = self._services.model.is_evicted(self.job_id)
+        return self.release if evicted else partial(self._leave, "it was cancelled")
 
     async def _end(self, error: JobError | None) -> None:
         try:
@@ -157,32 +166,19 @@ class JobInHand:
             if error is None and self._spent is not None:
                 await self._spent.commit_last()
             if error is None:
-                await self._finish(
-                    await self._change(Completed(at=now, epoch=claim.epoch, timings=self._timings()))
-                )
+                ended = Completed(at=now, epoch=claim.epoch, timings=self._timings(claim.request))
+                await self._finish(await self._change(ended))
             else:
                 await self._finish(await self._change(Failed(at=now, epoch=claim.epoch, error=error)))
         except (IllegalChange, Conflict) as why:
             await self._leave(why)
 
-    def _timings(self) -> Timings | None:
-        plan, spent = self._prepared, self._spent
-        if not isinstance(plan, Plan):
+    def _timings(self, request: JobRequest) -> Timings | None:
+        if not isinstance(self._prepared, Plan):
             return None
-        secs = {
-            "queue": self._queue_secs,
-            "fetch": plan.fetch_secs,
-            "decode": plan.decode_secs,
-            "plan": plan.plan_secs,
-            "wait": self._wait_secs,
-            "engine": spent.engine_secs if spent else 0.0,
-            "publish": spent.publish_secs if spent else 0.0,
-        }
-        request = self._claimed.request if self._claimed else None
-        return Timings(
-            upload=request.upload_secs if request else None,
-            **{name: round(value, 4) for name, value in secs.items()},
-        )
+        spent = self._spent
+        calls, publish_secs = (spent.calls, spent.publish_secs) if spent else ([], 0.0)
+        return timings(request, self._waits, self._prepared, calls, publish_secs)
 
     async def put_back(self) -> None:
         """After trouble of our own. Each new claim is an attempt, so this ends. Raises Unavailable."""
@@ -235,7 +231,8 @@ class JobInHand:
             asked_at = loop.time()
             try:
                 async with self._services.model.engine(self.job_id) as engine:
-                    self._wait_secs += loop.time() - asked_at
+                    self._waits.turn += loop.time() - asked_at
+                    self._waits.model = self._services.model.load_secs_of(self.job_id)
                     return await self._transcribe(engine, plan)
             except OutOfVram as why:
                 log.warning("job %s waits for VRAM: %s", self.job_id, why)
@@ -285,7 +282,7 @@ class JobInHand:
         await self._delivery.ack()
         log.info("job %s: %s", self.job_id, record.status)
 
-    async def _leave(self, why: Exception) -> None:
+    async def _leave(self, why: object) -> None:
         """The job is not ours any more: it has ended, or another worker has it and will end it."""
         record = await self._services.records.get(self.job_id)
         if record is not None and has_ended(record):

@@ -28,6 +28,8 @@ class Seat:
 
     def __init__(self, stop: asyncio.Event) -> None:
         self.stop, self.evicted = stop, False
+        self.load_secs = 0.0
+        """How long the job has waited for a load."""
         self.refused: str | None = None
 
 
@@ -144,6 +146,10 @@ class Model:
             if self._life.running == job_id:
                 self._apply(happens.JobLeft(job_id))
 
+    def load_secs_of(self, job_id: str) -> float:
+        """How long this job has waited for a load."""
+        return self._seats[job_id].load_secs
+
     def is_evicted(self, job_id: str) -> bool:
         return self._seats[job_id].evicted
 
@@ -192,7 +198,9 @@ class Model:
                     return self._engine
                 self._died(self._engine)
             else:
+                is_loading, since = self._life.state is ModelState.LOADING, _now()
                 await self._changed.wait()
+                seat.load_secs += _now() - since if is_loading else 0.0
 
     def _apply(self, event: happens.Event) -> None:
         before = self._life.state

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import shutil
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ async def prepare(
     finally:
         source.unlink(missing_ok=True)
     times.append(time.monotonic())
-    stretches = await asyncio.to_thread(_plan, pcm, samples, settings, request.options.vad)
+    stretches = await find_stretches(pcm, samples, settings, request.options.vad)
     times.append(time.monotonic())
     fetch, decode, plan = (after - before for before, after in itertools.pairwise(times))
     return Plan(
@@ -84,8 +85,20 @@ async def prepare(
     )
 
 
-def _plan(pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool) -> list[Stretch]:
+async def find_stretches(pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool) -> list[Stretch]:
+    """What of the decoded audio goes to the engine, in pieces. Can be cancelled at any time."""
+    unwanted = threading.Event()
+    try:
+        return await asyncio.to_thread(_look_and_plan, pcm, samples, settings, use_vad, unwanted)
+    finally:
+        unwanted.set()  # a thread does not end with the task that waits for it
+
+
+def _look_and_plan(
+    pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool, unwanted: threading.Event
+) -> list[Stretch]:
     """Blocking: the whole file is looked at once, block by block."""
     with pcm.open("rb") as file:
-        activity = vad.speech_probabilities(file) if use_vad else vad.loudness(file)
+        blocks = itertools.takewhile(lambda _: not unwanted.is_set(), vad.blocks(file))
+        activity = vad.speech_probabilities(blocks) if use_vad else vad.loudness(blocks)
     return plan_stretches(activity, samples, settings.plan(), skip=use_vad)

@@ -53,8 +53,8 @@ class Transcription:
         self._last_seq = 0
         self._percent = record.progress
         self._last: tuple[Stretch, Finished | None] | None = None
-        self.engine_secs = 0.0
-        """In whisper_full."""
+        self.calls: list[Finished] = []
+        """What the engine has told of its time, call by call."""
         self.publish_secs = 0.0
         """Waiting for what was published to be stored."""
 
@@ -102,7 +102,7 @@ class Transcription:
                 case ProgressMade(fraction=fraction):
                     await self._tell_progress(stretch, fraction)
                 case Finished(engine_secs=secs, idle_secs=idle):
-                    self.engine_secs += secs
+                    self.calls.append(reply)
                     log.debug("engine: %.4f s in whisper_full after %.4f s of idling", secs, idle or 0.0)
                     return reply
                 case Aborted():

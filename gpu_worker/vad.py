@@ -4,7 +4,7 @@ The model is the data file of the silero-vad package; that package's own code is
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -34,7 +34,7 @@ def _session() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
+def blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
     """Whole windows of finite samples, BATCH at a time; the last is filled with zeros.
 
     Read, not mapped: pages of a mapped file count as memory of this process until the kernel wants them back.
@@ -44,12 +44,12 @@ def _blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
         yield np.pad(block, (0, -block.size % WINDOW))
 
 
-def speech_probabilities(pcm: BinaryIO) -> NDArray[np.float32]:
-    """One probability per WINDOW samples of a file of 16 kHz mono float32. Blocking."""
+def speech_probabilities(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One probability per WINDOW samples of the `blocks` of a file of 16 kHz mono float32. Blocking."""
     session = _session()
     state = [np.zeros(STATE, np.float32), np.zeros(STATE, np.float32)]
     context, found = np.zeros(CONTEXT, np.float32), []
-    for block in _blocks(pcm):
+    for block in pcm:
         joined = np.concatenate([context, block])
         windows = np.lib.stride_tricks.sliding_window_view(joined, WINDOW + CONTEXT)[::WINDOW]
         feed = {"input": np.ascontiguousarray(windows), "h": state[0], "c": state[1]}
@@ -59,10 +59,10 @@ def speech_probabilities(pcm: BinaryIO) -> NDArray[np.float32]:
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
-def loudness(pcm: BinaryIO) -> NDArray[np.float32]:
+def loudness(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Root mean square per WINDOW: where a cut hurts least when speech is not looked for. Blocking."""
     found = []
-    for block in _blocks(pcm):
+    for block in pcm:
         windows = block.reshape(-1, WINDOW)
         found.append(np.sqrt(np.mean(windows * windows, axis=1)))
     return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)

@@ -114,10 +114,17 @@ class Timings(msgspec.Struct, kw_only=True, frozen=True):
     decode: float = 0.0
     plan: float = 0.0
     """Finding speech and planning stretches."""
+    load: float = 0.0
+    """Waiting for the model to be loaded."""
     wait: float = 0.0
-    """For the model: to be loaded, or to be done with the job before."""
+    """Waiting for the engine to be done with the job before, or for VRAM."""
     engine: float = 0.0
-    """In whisper_full: encoder and decoder."""
+    """In whisper_full. The three that follow are parts of it."""
+    mel: float = 0.0
+    """The spectrogram, on the CPU."""
+    encode: float = 0.0
+    tokens: float = 0.0
+    """The decoder: evaluating and choosing tokens."""
     publish: float = 0.0
     """Waiting for segments and commits to be stored."""
 

@@ -55,6 +55,7 @@ LOADED_MARK = "compute buffer (decode)"
 """whisper.cpp's last words of a load that worked. A failed one returns an object that crashes when it is used."""
 BACKEND = re.compile(r"using (\S+) backend")
 DEVICE = re.compile(r"Device \d+: ([^,]+),")
+TIMING = re.compile(r"whisper_print_timings: +(\w+) time = +([0-9.]+) ms")
 DETECTED = re.compile(r"auto-detected language: (\w+) \(p = ([0-9.]+)\)")
 
 REASONS = {
@@ -80,8 +81,13 @@ class Log:
         self.backend, self.device = "cpu", ""
         self.detected: tuple[str, float] | None = None
         self.last_error = ""
+        self.secs: dict[str, float] = {}
+        """Of whisper_print_timings, by the names that it gives."""
 
     def __call__(self, level: int, text: str) -> None:
+        if found := TIMING.search(text):
+            self.secs[found[1]] = float(found[2]) / 1000
+            return
         sys.stderr.write(text)
         self.loaded |= LOADED_MARK in text
         if found := BACKEND.search(text):
@@ -164,6 +170,7 @@ class Engine:
         pw.assign_progress_callback(params, on_progress)
         pw.assign_abort_callback(params, is_aborted)
         self._log.detected = None
+        pw.whisper_reset_timings(self._ctx)
         begun = time.monotonic()
         idle_secs = None if self._ended_at is None else begun - self._ended_at
         code = pw.whisper_full(self._ctx, params, audio, audio.size)
@@ -173,11 +180,16 @@ class Engine:
         if code != 0:
             return Rejected(reason=REASONS.get(code, f"whisper.cpp error {code}"), fatal=code in FATAL)
         language, probability = self._language(job)
+        pw.whisper_print_timings(self._ctx)
+        secs: dict[str, float] = self._log.secs
         spoken = pw.whisper_full_n_segments(self._ctx) > 0
         return Finished(
             language=language if spoken else None,
             language_probability=probability if spoken else None,
             engine_secs=self._ended_at - begun,
+            mel_secs=secs["mel"],
+            encode_secs=secs["encode"],
+            tokens_secs=sum(secs[part] for part in ("sample", "decode", "batchd", "prompt")),
             idle_secs=idle_secs,
         )
 

@@ -82,6 +82,10 @@ class Finished(Reply, kw_only=True, frozen=True, tag="finished"):
     language_probability: float | None
     """None where the language was given."""
     engine_secs: float
+    mel_secs: float = 0.0
+    encode_secs: float = 0.0
+    tokens_secs: float = 0.0
+    """The decoder's share of engine_secs, sampling included."""
     idle_secs: float | None = None
     """Since the end of the call before; None for the first."""
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -409,3 +410,22 @@ def test_webhook_fields_are_checked(system: System, field: str) -> None:
     gateway = system.gateway()
     answer = gateway.http.post("/jobs", files={"audio": ("t.wav", TELEPHONE)}, data={field: "nonsense"})
     assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+def test_timings_say_where_the_time_went(system: System) -> None:
+    gateway = system.gateway()
+    system.worker()
+    cold, warm = (transcribe(gateway.http, AUDIO / "english.mp3") for _ in range(2))
+    for job in (cold, warm):
+        spent = dict(job["timings"])
+        of_the_engine = spent["mel"] + spent["encode"] + spent["tokens"]
+        assert 0.5 * spent["engine"] < of_the_engine <= spent["engine"] + 0.001
+        assert min(spent[part] for part in ("upload", "fetch", "decode", "plan", "mel", "encode", "tokens")) > 0
+        parts = {"queue", "fetch", "decode", "plan", "load", "wait", "engine", "publish"}
+        assert spent.keys() == parts | {"upload", "mel", "encode", "tokens"}
+        created, completed = (datetime.fromisoformat(job[name]) for name in ("created_at", "completed_at"))
+        # Some segments are published while the engine goes on: their waits are in both.
+        whole = (completed - created).total_seconds()
+        assert sum(spent[part] for part in parts - {"publish"}) <= whole + 0.01
+    assert cold["timings"]["load"] > 0
+    assert warm["timings"]["load"] == 0

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from gpu_worker import audio, vad
-from gpu_worker.preparing import SPOOL_PREFIX, Spool
+from gpu_worker.preparing import SPOOL_PREFIX, Spool, find_stretches
+from gpu_worker.settings import WorkerSettings
 from gpu_worker.stretches import SAMPLE_RATE, PlanSettings, plan
 from schemas.errors import ErrorCode
 from tests.support.http import AUDIO, EXPECTED
@@ -20,7 +24,7 @@ async def test_speech_is_found_and_nothing_else(tmp_path: Path, name: str) -> No
     samples = await audio.decode(AUDIO / name, tmp_path / "pcm", timeout_secs=60, max_secs=600)
     assert samples / SAMPLE_RATE == pytest.approx(EXPECTED[name]["seconds"], abs=0.2)
     with (tmp_path / "pcm").open("rb") as pcm:
-        stretches = plan(vad.speech_probabilities(pcm), samples, PlanSettings())
+        stretches = plan(vad.speech_probabilities(vad.blocks(pcm)), samples, PlanSettings())
     spans = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for stretch in stretches for start, end in stretch]
     for phrase in EXPECTED[name]["phrases"]:
         assert any(start <= phrase["start"] + 0.1 and end >= phrase["end"] - 0.1 for start, end in spans)
@@ -34,10 +38,34 @@ async def test_probabilities_do_not_depend_on_where_the_batches_end(
 ) -> None:
     await audio.decode(AUDIO / "long.ogg", tmp_path / "pcm", timeout_secs=60, max_secs=600)
     with (tmp_path / "pcm").open("rb") as pcm:
-        whole = vad.speech_probabilities(pcm)
+        whole = vad.speech_probabilities(vad.blocks(pcm))
         monkeypatch.setattr(vad, "BATCH", 7)
         pcm.seek(0)
-        np.testing.assert_allclose(vad.speech_probabilities(pcm), whole, atol=1e-4)
+        np.testing.assert_allclose(vad.speech_probabilities(vad.blocks(pcm)), whole, atol=1e-4)
+
+
+async def test_a_search_for_speech_that_is_cancelled_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a thread's work, of a minute or so for these ten hours."""
+    loop, begun, real = asyncio.get_running_loop(), asyncio.Event(), vad.blocks
+
+    def blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
+        for block in real(pcm):
+            loop.call_soon_threadsafe(begun.set)
+            yield block
+
+    monkeypatch.setattr(vad, "blocks", blocks)
+    samples = 10 * 3600 * SAMPLE_RATE
+    (tmp_path / "pcm").touch()
+    os.truncate(tmp_path / "pcm", samples * audio.SAMPLE_BYTES)
+    searching = asyncio.create_task(find_stretches(tmp_path / "pcm", samples, WorkerSettings(), use_vad=True))
+    async with asyncio.timeout(10):
+        await begun.wait()
+        searching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await searching
+        await loop.shutdown_default_executor()  # waits for its threads
 
 
 async def test_limits(tmp_path: Path) -> None:
