@@ -420,7 +420,9 @@ def test_timings_say_where_the_time_went(system: System) -> None:
         spent = dict(job["timings"])
         of_the_engine = spent["mel"] + spent["encode"] + spent["tokens"]
         assert 0.5 * spent["engine"] < of_the_engine <= spent["engine"] + 0.001
-        assert min(spent[part] for part in ("upload", "fetch", "decode", "plan", "mel", "encode", "tokens")) > 0
+        assert (
+            min(spent[part] for part in ("upload", "fetch", "decode", "plan", "mel", "encode", "tokens")) > 0
+        )
         parts = {"queue", "fetch", "decode", "plan", "load", "wait", "engine", "publish"}
         assert spent.keys() == parts | {"upload", "mel", "encode", "tokens"}
         created, completed = (datetime.fromisoformat(job[name]) for name in ("created_at", "completed_at"))
