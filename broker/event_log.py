@@ -1,27 +1,22 @@
 """The event log: append with a compare-and-set, replay a job's events, follow all jobs live."""
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 import msgspec
-import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy, Header
-from nats.js.client import JetStreamContext as _Js
+from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors, reconnected
-from broker.errors import BrokerError, Conflict
+from broker.connection import mapped_errors
+from broker.errors import Conflict
+from broker.following import Follower
 from broker.scanning import scan
 from schemas import events, subjects
 from schemas.jobs import JobRecord, Segment
 from schemas.model import ModelEvent
-
-log = logging.getLogger(__name__)
 
 LAST_SEQUENCE_BY_SUBJECT = str(Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
 
@@ -122,52 +117,10 @@ class EventLog:
 
         Raises Unavailable at the beginning; later losses of the connection are mended without a gap.
         """
-        seen = await self._last_sequence()
 
         async def on_message(message: Msg) -> None:
-            nonlocal seen
             seq = message.metadata.sequence.stream
-            if seq > seen:  # nats-py begins at the stream's first message again where it has seen none
-                seen = seq
-                await deliver(Logged(seq=seq, subject=message.subject, body=message.data))
+            await deliver(Logged(seq=seq, subject=message.subject, body=message.data))
 
-        subscription = await self._subscribe(seen + 1, on_message)
-
-        async def renew() -> None:
-            """An ordered consumer dies with the server's memory; nats-py takes up to 20 s to see that."""
-            nonlocal subscription, seen
-            while True:
-                await reconnected(self._js)
-                try:
-                    await subscription.unsubscribe()
-                    seen = min(
-                        seen, await self._last_sequence()
-                    )  # a server may have lost what it had not synced
-                    subscription = await self._subscribe(seen + 1, on_message)
-                except (BrokerError, nats.errors.Error) as error:
-                    log.warning("events are not followed until the next reconnect: %s", error)
-
-        async with asyncio.TaskGroup() as tasks:
-            renewing = tasks.create_task(renew(), name="follow events")
-            try:
-                yield
-            finally:
-                renewing.cancel()
-                await subscription.unsubscribe()
-
-    async def _last_sequence(self) -> int:
-        with mapped_errors():
-            info = await self._js.stream_info(subjects.EVENTS_STREAM)
-        return int(info.state.last_seq)
-
-    async def _subscribe(
-        self, start: int, on_message: Callable[[Msg], Awaitable[None]]
-    ) -> _Js.PushSubscription:
-        with mapped_errors():
-            return await self._js.subscribe(
-                subjects.ALL_EVENTS,
-                stream=subjects.EVENTS_STREAM,
-                ordered_consumer=True,
-                config=ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=start),
-                cb=on_message,
-            )
+        async with Follower(self._js, subjects.EVENTS_STREAM, subjects.ALL_EVENTS, on_message).running():
+            yield

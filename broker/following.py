@@ -1,0 +1,127 @@
+"""Follow a stream live and in order: a push consumer, and a watch over it.
+
+nats-py's ordered consumer is not used: it looks for flow control requests four times a second for ever, which an idle
+gateway should not do, and takes up to 20 s to see that its consumer has died with its server's memory.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.client import JetStreamContext as _Js
+from nats.js.errors import NotFoundError
+
+from broker.connection import mapped_errors, reconnected
+from broker.errors import BrokerError
+from broker.pulling import unless
+
+log = logging.getLogger(__name__)
+
+CHECK_SECS = 20.0
+"""How often it is asked whether the consumer is still there: nothing else tells of its loss in a cluster."""
+RETRY_SECS = 1.0
+
+
+class Follower:
+    """Calls `deliver` for each message from the opening on, once and in order."""
+
+    def __init__(
+        self, js: JetStreamContext, stream: str, pattern: str, deliver: Callable[[Msg], Awaitable[None]]
+    ) -> None:
+        self._js, self._stream, self._pattern, self._deliver = js, stream, pattern, deliver
+        self._seen = 0
+        """The sequence of the last message delivered."""
+        self._subscription: _Js.PushSubscription | None = None
+        self._gap = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow while inside. Raises Unavailable at the beginning; what is lost later is mended without a gap."""
+        self._seen = await self._last_sequence()
+        await self._subscribe()
+        async with asyncio.TaskGroup() as tasks:
+            mending = tasks.create_task(self._mend(), name=f"follow {self._stream}")
+            try:
+                yield
+            finally:
+                mending.cancel()
+                await self._unsubscribe()
+
+    async def _mend(self) -> None:
+        while True:
+            await self._lost()
+            try:
+                await self._unsubscribe()
+                # A server may have lost what it had not synced.
+                self._seen = min(self._seen, await self._last_sequence())
+                await self._subscribe()
+            except BrokerError as error:
+                log.warning("%s cannot be followed, tried again: %s", self._stream, error)
+                self._gap.set()
+                await asyncio.sleep(RETRY_SECS)
+
+    async def _lost(self) -> None:
+        """Wait until the consumer is gone, or has been somewhere without us."""
+        while True:
+            try:
+                async with asyncio.timeout(CHECK_SECS):
+                    await unless(self._gap.wait(), reconnected(self._js))
+                    return
+            except TimeoutError:
+                if not await self._is_there():
+                    return
+
+    async def _is_there(self) -> bool:
+        if self._subscription is None:
+            return False
+        try:
+            with mapped_errors():
+                try:
+                    await self._js.consumer_info(self._stream, self._subscription._consumer)
+                except NotFoundError:
+                    return False
+        except BrokerError as error:  # the server is away: the reconnect will tell
+            log.info("%s: the consumer could not be looked at: %s", self._stream, error)
+        return True
+
+    async def _last_sequence(self) -> int:
+        with mapped_errors():
+            info = await self._js.stream_info(self._stream)
+        return int(info.state.last_seq)
+
+    async def _subscribe(self) -> None:
+        self._gap.clear()
+        expected = 1
+
+        async def on_message(message: Msg) -> None:
+            nonlocal expected
+            sequence = message.metadata.sequence
+            if sequence.consumer != expected:  # something between did not reach us
+                self._gap.set()
+                return
+            expected += 1
+            self._seen = sequence.stream
+            await self._deliver(message)
+
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self._seen + 1,
+            ack_policy=AckPolicy.NONE,
+            max_deliver=1,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        with mapped_errors():
+            self._subscription = await self._js.subscribe(
+                self._pattern, stream=self._stream, config=config, cb=on_message, manual_ack=True
+            )
+
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with mapped_errors():
+                await subscription.unsubscribe()
