@@ -6,22 +6,30 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from broker.errors import BrokerError
 from broker.running import set_up_logging
+from gpu_worker.audio import DecodeError
+from gpu_worker.engine.process import EngineFailure
 from schemas.jobs import TranscribeOptions
 from schemas.settings import SettingsError
-from standalone import operator
+from standalone import bench_report, operator, timeline
+from standalone.bench import measure
 from standalone.client import ClientError, GatewayClient
 from standalone.models import ModelError
 from standalone.supervisor import StartError
-from standalone.terminal import show, transcribe
-from standalone.up import find_model, settings_for, up
+from standalone.terminal import screen, show, transcribe
+from standalone.up import find_model, settings_for, transcribe_one
+from standalone.up import up as run_system
 
-EXPECTED = (SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError)
+EXPECTED = (
+    SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError, DecodeError, EngineFailure,
+)  # fmt: skip
 """What a user can mend: told in one line, without a traceback."""
 
 
@@ -45,6 +53,16 @@ def parser() -> argparse.ArgumentParser:
     files.add_argument("files", nargs="+", type=Path, metavar="FILE")
     files.add_argument("--json", action="store_true", help="print the whole job instead of its text")
     _add_options(files)
+
+    timing = commands.add_parser("timings", help="where the time of finished jobs went")
+    timing.add_argument("ids", nargs="+", metavar="ID")
+    timing.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it, one bar for each job")
+    bench = commands.add_parser("bench", help="how fast the model is here, and what the service adds to that")
+    bench.add_argument("--audio", type=Path, required=True, help="speech of a minute or more is best")
+    bench.add_argument("--model", help="as for `up`")
+    bench.add_argument("--rounds", type=int, default=3, help="medians of so many rounds (default 3)")
+    bench.add_argument("--json", action="store_true", help="print the figures as JSON")
+    bench.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw where the time of a job goes")
 
     commands.add_parser("jobs", help="list jobs, newest first")
     commands.add_parser("cancel", help="cancel a job").add_argument("id")
@@ -87,26 +105,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit status."""
-    match arguments.command:
-        case "up":
-            return start(arguments)
-        case "transcribe":
-            return transcribe_files(GatewayClient(arguments.url), arguments)
-        case "jobs":
-            for job in GatewayClient(arguments.url).jobs():
-                print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {job['filename'] or ''}")
-        case "cancel":
-            print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
-        case "dead":
-            return dead(arguments)
-        case "health":
-            return health(arguments)
-        case "model" if arguments.action == "fetch":
-            print(find_model(settings_for(arguments.name), named=True))
-        case _:
-            status = asyncio.run(operator.ask_model(arguments.action, arguments.force))
-            print(msgspec.json.format(msgspec.json.encode(status)).decode())
-    return 0
+    return COMMANDS[arguments.command](arguments) or 0
+
+
+def jobs(arguments: argparse.Namespace) -> None:
+    for job in GatewayClient(arguments.url).jobs():
+        print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {job['filename'] or ''}")
+
+
+def cancel(arguments: argparse.Namespace) -> None:
+    print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
+
+
+def model(arguments: argparse.Namespace) -> None:
+    if arguments.action == "fetch":
+        print(find_model(settings_for(arguments.name), named=True))
+        return
+    status = asyncio.run(operator.ask_model(arguments.action, arguments.force))
+    print(msgspec.json.format(msgspec.json.encode(status)).decode())
 
 
 def health(arguments: argparse.Namespace) -> int:
@@ -132,7 +148,7 @@ def dead(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def start(arguments: argparse.Namespace) -> int:
+def up(arguments: argparse.Namespace) -> int:
     settings = settings_for(arguments.model)
     if arguments.audio is not None and not arguments.audio.is_file():
         raise FileNotFoundError(f"there is no file {arguments.audio}")
@@ -140,11 +156,41 @@ def start(arguments: argparse.Namespace) -> int:
     if arguments.audio is not None:
         settings = msgspec.structs.replace(settings, log_level="warning")
     model_path = find_model(settings, named=arguments.model is not None)
-    return asyncio.run(up(settings, model_path, arguments.audio, options_of(arguments)))
+    one = arguments.audio and partial(transcribe_one, arguments.audio, options_of(arguments))
+    return asyncio.run(run_system(settings, model_path, one))
 
 
-def transcribe_files(client: GatewayClient, arguments: argparse.Namespace) -> int:
-    worst = 0
+def timings(arguments: argparse.Namespace) -> None:
+    client = GatewayClient(arguments.url)
+    spent = {job_id: client.job(job_id)["timings"] for job_id in arguments.ids}
+    if unfinished := [job_id for job_id, found in spent.items() if found is None]:
+        raise ClientError(f"there are no timings of {', '.join(unfinished)}: only of jobs that are done")
+    print(timeline.table(spent))
+    save_plot(arguments.plot, spent)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    if not arguments.audio.is_file():
+        raise FileNotFoundError(f"there is no file {arguments.audio}")
+    settings = settings_for(arguments.model)
+    model_path = find_model(settings, named=arguments.model is not None)
+    running, rounds = GatewayClient(arguments.url), max(1, arguments.rounds)
+    report = asyncio.run(measure(settings, model_path, arguments.audio, running, rounds))
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        print(bench_report.table(report))
+    save_plot(arguments.plot, {"first job": report.service.cold, "next jobs": report.service.warm})
+
+
+def save_plot(path: Path | None, jobs: Mapping[str, Mapping[str, float | None]]) -> None:
+    if path is not None:
+        path.write_bytes(timeline.plot(jobs))
+        screen.print(f"drawn into {path}")
+
+
+def transcribe_files(arguments: argparse.Namespace) -> int:
+    client, worst = GatewayClient(arguments.url), 0
     for path in arguments.files:
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
@@ -154,6 +200,18 @@ def transcribe_files(client: GatewayClient, arguments: argparse.Namespace) -> in
         worst = max(worst, int(job["status"] != "done") if arguments.json else show(job))
     return worst
 
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "up": up,
+    "transcribe": transcribe_files,
+    "timings": timings,
+    "bench": bench,
+    "jobs": jobs,
+    "cancel": cancel,
+    "model": model,
+    "health": health,
+    "dead": dead,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,6 +11,8 @@ import httpx_sse
 
 TIMEOUT = httpx.Timeout(30.0, read=None, write=None)
 HEALTH_TIMEOUT_SECS = 3.0
+UNLOAD_TIMEOUT_SECS = 60.0
+NOT_OURS = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 TERMINAL = ("done", "failed", "cancelled")
 RECONNECTS = 10
 MAY_WAIT = {"Prefer": "respond-async"}
@@ -64,6 +66,26 @@ class GatewayClient:
                 if broken > RECONNECTS:
                     raise ClientError(f"the connection to {self._url} is lost: {error}") from error
                 time.sleep(min(5.0, 0.2 * 2**broken))
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Raises ClientError."""
+        return self._json("GET", f"/jobs/{job_id}")
+
+    def hand_back_gpu(self) -> bool:
+        """Have the model unloaded; False where no service is there. Raises ClientError where a job is in the way."""
+        try:
+            response = self._http.post("/model/unload")
+        except httpx.TransportError:
+            return False
+        if response.status_code in NOT_OURS or response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+            return False  # another program has this port; or no worker is there
+        _raise_for_problem(response)
+        deadline = time.monotonic() + UNLOAD_TIMEOUT_SECS
+        while self._json("GET", "/model/status")["state"] != "unloaded":
+            if time.monotonic() > deadline:
+                raise ClientError(f"{self._url} does not unload its model")
+            time.sleep(0.2)
+        return True
 
     def jobs(self) -> list[dict[str, Any]]:
         return list(self._json("GET", "/jobs")["jobs"])

@@ -4,7 +4,10 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from schemas.settings import from_environment
 from standalone import models, supervisor
@@ -39,10 +42,12 @@ def find_model(settings: StandaloneSettings, named: bool) -> Path:
         return models.fetch(name, folder, settings.model_base_url, download.report).absolute()
 
 
-async def up(
-    settings: StandaloneSettings, model_path: Path, audio: Path | None, fields: dict[str, str]
-) -> int:
-    """Run everything; the exit status. With `audio`, transcribe it and stop. Raises StartError, ClientError."""
+Work: TypeAlias = Callable[[GatewayClient], Awaitable[int]]
+"""What is done with a system that is up; gives the exit status."""
+
+
+async def up(settings: StandaloneSettings, model_path: Path, work: Work | None = None) -> int:
+    """Run everything, until `work` is done or for ever; the exit status. Raises StartError and what `work` raises."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for sig in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(sig, stop.set)
@@ -51,11 +56,10 @@ async def up(
             asyncio.create_task(supervisor.keep_running(child), name=child.name)
             for child in supervisor.children(settings, nats_url, model_path)
         ]
-        waiting: list[asyncio.Task[int]] = [asyncio.create_task(_until(stop))]
-        if audio is not None:
-            waiting.append(asyncio.create_task(_transcribe(settings, audio, fields)))
-        else:
-            waiting.append(asyncio.create_task(_announce(settings, nats_url)))
+        waiting: list[asyncio.Task[int]] = [
+            asyncio.create_task(_until(stop)),
+            asyncio.create_task(_when_up(settings, work or partial(_announce, settings, nats_url))),
+        ]
         try:
             done, _ = await asyncio.wait([*running, *waiting], return_when=asyncio.FIRST_COMPLETED)
             return max(task.result() or 0 for task in done)
@@ -81,9 +85,13 @@ async def _wait_until_up(client: GatewayClient, settings: StandaloneSettings) ->
         raise StartError(f"no gateway answers at {settings.url()}; is its port taken?") from error
 
 
-async def _announce(settings: StandaloneSettings, nats_url: str) -> int:
+async def _when_up(settings: StandaloneSettings, work: Work) -> int:
     client = GatewayClient(settings.url())
     await _wait_until_up(client, settings)
+    return await work(client)
+
+
+async def _announce(settings: StandaloneSettings, nats_url: str, _client: GatewayClient) -> int:
     screen.print(
         f"whisper-jetstream is up: [bold]{settings.url()}[/bold] (API at /docs), NATS at {nats_url}, "
         f"model {settings.whisper_model}. Ctrl-C stops it."
@@ -92,8 +100,7 @@ async def _announce(settings: StandaloneSettings, nats_url: str) -> int:
     raise StartError("unreachable: the wait above has no end")
 
 
-async def _transcribe(settings: StandaloneSettings, audio: Path, fields: dict[str, str]) -> int:
-    client = GatewayClient(settings.url())
-    await _wait_until_up(client, settings)
+async def transcribe_one(audio: Path, fields: dict[str, str], client: GatewayClient) -> int:
+    """Transcribe a file and print it; the exit status. Raises ClientError."""
     job = await asyncio.to_thread(transcribe, client, audio, fields)
     return show(job)

@@ -14,7 +14,6 @@ os.environ.setdefault(
 
 import codecs
 import queue
-import re
 import signal
 import sys
 import threading
@@ -44,6 +43,7 @@ from gpu_worker.engine.protocol import (
     command_decoder,
     frame,
 )
+from gpu_worker.engine.whisper_log import WhisperLog
 from schemas.jobs import Task, Word
 from schemas.languages import AUTO
 
@@ -51,12 +51,6 @@ MIN_SAMPLES = 3200
 """whisper.cpp reads past the end of anything shorter than 201 samples, and ignores less than 110 ms."""
 CONTEXT_TOKENS, CONTEXT_TOKENS_WITH_PROMPT = 64, 224
 """How much earlier text goes before each window: little, because loops feed on it; a user's prompt gets all there is."""
-LOADED_MARK = "compute buffer (decode)"
-"""whisper.cpp's last words of a load that worked. A failed one returns an object that crashes when it is used."""
-BACKEND = re.compile(r"using (\S+) backend")
-DEVICE = re.compile(r"Device \d+: ([^,]+),")
-TIMING = re.compile(r"whisper_print_timings: +(\w+) time = +([0-9.]+) ms")
-DETECTED = re.compile(r"auto-detected language: (\w+) \(p = ([0-9.]+)\)")
 
 REASONS = {
     -1: "voice activity detection failed",
@@ -73,39 +67,8 @@ FATAL = {-7}
 """After -7 whisper.cpp's state is freed memory."""
 
 
-class Log:
-    """Keeps what whisper.cpp says of its backend and the detected language; passes all of it on to stderr."""
-
-    def __init__(self) -> None:
-        self.loaded = False
-        self.backend, self.device = "cpu", ""
-        self.detected: tuple[str, float] | None = None
-        self.last_error = ""
-        self.secs: dict[str, float] = {}
-        """Of whisper_print_timings, by the names that it gives."""
-
-    def __call__(self, level: int, text: str) -> None:
-        if found := TIMING.search(text):
-            self.secs[found[1]] = float(found[2]) / 1000
-            return
-        sys.stderr.write(text)
-        self.loaded |= LOADED_MARK in text
-        if found := BACKEND.search(text):
-            self.backend = found[1]
-        if found := DEVICE.search(text):
-            self.device = found[1]
-        if found := DETECTED.search(text):
-            self.detected = found[1], float(found[2])
-        if level >= 4 and text.strip():  # GGML_LOG_LEVEL_ERROR
-            self.last_error = text.strip()
-
-    def backend_name(self) -> str:
-        """`cpu` unless whisper.cpp said that it uses something else: the fallback is silent otherwise."""
-        return f"{self.backend} ({self.device})" if self.device else self.backend.lower()
-
-
 class Engine:
-    def __init__(self, load: Load, channel: "Channel", log: Log) -> None:
+    def __init__(self, load: Load, channel: "Channel", log: WhisperLog) -> None:
         self._channel, self._log, self._threads = channel, log, load.threads
         self._ended_at: float | None = None
         params = pw.whisper_context_default_params()
@@ -287,7 +250,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the worker decides
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not disturb the frames
-    channel, log = Channel(sys.stdin.buffer, sink), Log()
+    channel, log = Channel(sys.stdin.buffer, sink), WhisperLog()
     pw.whisper_log_set(log)
     begun, load = time.monotonic(), channel.commands.get()
     if not isinstance(load, Load):

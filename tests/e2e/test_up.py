@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psutil
 import pytest
@@ -170,6 +171,47 @@ def test_a_session_at_the_command_line(environment: dict[str, str], up: Up) -> N
     assert "no file" in run(environment, "transcribe", "/nowhere.wav").stderr
     whole = run(environment, "transcribe", str(AUDIO / "telephone.wav"), "--json", "--words", "true")
     assert json.loads(whole.stdout)["segments"][0]["words"]
+
+
+def test_bench_measures_the_model_and_the_service(
+    environment: dict[str, str], up: Up, tmp_path: Path
+) -> None:
+    """The running service has loaded its model, and hands it back for that."""
+    environment = environment | {"NATS_URL": f"nats://127.0.0.1:{environment['NATS_PORT']}"}
+    assert run(environment, "transcribe", str(AUDIO / "telephone.wav")).returncode == 0
+    drawing = str(tmp_path / "bench.svg")
+    asked = ("--model", "demo", "--audio", str(AUDIO / "english.mp3"), "--plot", drawing, "--rounds", "2")
+    done = run(environment, "bench", *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "handed back the GPU" in done.stderr
+    assert json.loads(run(environment, "model", "status").stdout)["state"] == "unloaded"
+    report = json.loads(done.stdout)
+    assert [(r["flash_attn"], r["beam_size"]) for r in report["engine"]] == [
+        (True, 5), (True, 1), (False, 5), (False, 1)
+    ]  # fmt: skip
+    for figures in report["engine"]:
+        assert figures["failure"] is None
+        assert figures["rtf"] == pytest.approx(figures["secs"] / report["audio_secs"], abs=0.001)
+        parts = figures["mel_secs"] + figures["encode_secs"] + figures["tokens_secs"]
+        assert 0.5 * figures["secs"] < parts <= figures["secs"] + 0.002
+    service = report["service"]
+    assert service["secs"] > service["warm"]["engine"] > 0
+    assert service["cold"]["load"] > 0
+    assert service["warm"]["load"] == 0
+    assert ElementTree.parse(drawing).getroot().tag.endswith("svg")
+    job_id = run(environment, "jobs").stdout.split()[0]
+    table = run(environment, "timings", job_id, "--plot", drawing).stdout
+    assert job_id in table
+    assert re.search(r"encoder +0\.\d+", table)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("silence.flac", "nobody speaks"), ("make.py", "not"), ("nowhere", "no file")]
+)
+def test_bench_says_in_one_line_why_not(environment: dict[str, str], name: str, words: str) -> None:
+    done = run(environment, "bench", "--model", "demo", "--audio", str(AUDIO / name))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert words in done.stderr.strip().splitlines()[-1]
 
 
 def test_the_dead_are_restarted_and_the_reason_is_shown(
