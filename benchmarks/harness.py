@@ -60,6 +60,11 @@ def row(
     return Row(measure=measure, baseline=baseline, goal=goal, value=value, spread=values, met=met, note=note)
 
 
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    """Round by round."""
+    return [one / other for one, other in zip(ours, theirs, strict=True)]
+
+
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 

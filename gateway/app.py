@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -52,20 +54,6 @@ def create_app(services: Services) -> Quart:
     return app
 
 
-async def run(settings: GatewaySettings) -> None:
-    """Serve until cancelled. Raises Unavailable when the broker cannot be reached at start."""
-    async with connect(settings, "gateway") as (client, js):
-        await topology.ensure(js, settings)
-        services = await open_services(settings, client, js)
-        async with (
-            services.fanout.running(),
-            services.sender.running(),
-            services.sweep.running(),
-            serve_jobs(services),
-        ):
-            await serve_http(services, listening_socket(settings))
-
-
 def listening_socket(settings: GatewaySettings) -> int:
     """File descriptor of a socket that whoever serves on it closes. Our own, for an option that its connections inherit: the kernel drops a client that takes nothing any more."""
     sock = socket.create_server((settings.host, settings.port), backlog=BACKLOG)
@@ -93,3 +81,21 @@ async def serve_http(services: Services, listening: int) -> None:
         stopping.set()
         await serving
         raise
+
+
+Serve: TypeAlias = Callable[[Services, int], Awaitable[None]]
+"""An HTTP server: serves on the file descriptor of a listening socket until cancelled."""
+
+
+async def run(settings: GatewaySettings, serve_on: Serve = serve_http) -> None:
+    """Serve until cancelled. Raises Unavailable when the broker cannot be reached at start."""
+    async with connect(settings, "gateway") as (client, js):
+        await topology.ensure(js, settings)
+        services = await open_services(settings, client, js)
+        async with (
+            services.fanout.running(),
+            services.sender.running(),
+            services.sweep.running(),
+            serve_jobs(services),
+        ):
+            await serve_on(services, listening_socket(settings))

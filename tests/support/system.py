@@ -51,8 +51,8 @@ class Process:
 
 
 class Gateway(Process):
-    def __init__(self, env: dict[str, str], log: Path) -> None:
-        super().__init__("gateway", {**env, "HOST": "127.0.0.1", "PORT": "0"}, log)
+    def __init__(self, env: dict[str, str], log: Path, module: str = "gateway") -> None:
+        super().__init__(module, {**env, "HOST": "127.0.0.1", "PORT": "0"}, log)
         self.url = self.wait_for_log(LISTENING)[1]
         self.http = httpx.Client(base_url=self.url, timeout=60)
 
@@ -91,8 +91,8 @@ class System:
     def script(self) -> Script:
         return Script(self._folder / "script")
 
-    def gateway(self, **env: str) -> Gateway:
-        gateway = Gateway({**self._env, **env}, self._log("gateway"))
+    def gateway(self, module: str = "gateway", **env: str) -> Gateway:
+        gateway = Gateway({**self._env, **env}, self._log("gateway"), module)
         self._keep(gateway)
         return gateway
 
