@@ -1,6 +1,7 @@
 """`make bench`: measure, and print one table; `python -m benchmarks [NAME...] [--write]`.
 
---write keeps the table in docs/performance.md and docs/performance.json.
+--write keeps the table in docs/performance.md and docs/performance.json. WHISPER_SERVER and WHISPER_CLI, paths of
+whisper.cpp's own programs, are measured side by side where they are given.
 """
 
 import sys
@@ -39,7 +40,7 @@ def table(rows: list[Row]) -> str:
     lines = ["| measure | baseline | goal | measured | spread | met | |", "|---|---|---|---|---|---|---|"]
     for r in rows:
         spread = ", ".join(f"{value:.3g}" for value in r.spread) if len(r.spread) > 1 else ""
-        met = "yes" if r.met else "**no**"
+        met = "-" if r.goal == "-" else "yes" if r.met else "**no**"
         lines.append(
             f"| {r.measure} | {r.baseline} | {r.goal} | {r.value:.3g} | {spread} | {met} | {r.note} |"
         )

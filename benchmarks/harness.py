@@ -53,9 +53,9 @@ def row(
     unit: str = "x",
     note: str = "",
 ) -> Row:
-    """The median of `values` against a goal."""
+    """The median of `values` against a goal; without one it is for comparison only."""
     value = statistics.median(values)
-    goal = f"<= {at_most:g} {unit}" if at_most else f">= {at_least:g} {unit}"
+    goal = f"<= {at_most:g} {unit}" if at_most else f">= {at_least:g} {unit}" if at_least else "-"
     met = value <= at_most if at_most else value >= at_least
     return Row(measure=measure, baseline=baseline, goal=goal, value=value, spread=values, met=met, note=note)
 

@@ -90,7 +90,7 @@ def upload(bench: Bench, path: Path) -> float:
         b"Content-Length: %d\r\n\r\n" % (BOUNDARY, size)
     )
     port = int(bench.gateway.url.rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=600) as sock, path.open("rb") as file:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock, path.open("rb") as file:
         begun = time.monotonic()
         sock.sendall(request + head)
         sock.sendfile(file)
