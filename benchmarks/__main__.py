@@ -1,4 +1,4 @@
-"""`make bench`: measure, and print one table; `python -m benchmarks [NAME...] [--write]`.
+"""`make bench`: measure, and print one table, in markdown and as JSON; `python -m benchmarks [NAME...] [--write]`.
 
 --write keeps the table in docs/performance.md and docs/performance.json. WHISPER_SERVER and WHISPER_CLI, paths of
 whisper.cpp's own programs, are measured side by side where they are given.
@@ -58,11 +58,12 @@ def main(arguments: list[str]) -> int:
     about, at = machine(), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     described = "\n".join(f"- {name}: {value}" for name, value in about.items())
     text = f"{at}\n\n{described}\n\n{table(rows)}"
+    body = msgspec.json.format(msgspec.json.encode({"at": at, "machine": about, "rows": rows})).decode()
     print(text)
+    print(body)
     if "--write" in arguments:
         (DOCS / "performance.md").write_text(HEAD + text)
-        body = msgspec.json.encode({"at": at, "machine": about, "rows": rows})
-        (DOCS / "performance.json").write_bytes(msgspec.json.format(body) + b"\n")
+        (DOCS / "performance.json").write_text(body + "\n")
     return 0
 
 
