@@ -18,12 +18,12 @@ from tests.support.http import AUDIO, EXPECTED, events, finish, submit, transcri
 from tests.support.system import Process, System
 
 STRETCH = re.compile(r"job (\w+): stretch (\d+) of (\d+)")
-REPEATS = 6
+REPEATS = 4
 
 
 @pytest.fixture(scope="module")
 def long_audio(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """long.ogg six times over: nearly seven minutes."""
+    """long.ogg four times over: nearly five minutes."""
     path = tmp_path_factory.mktemp("long") / "long.flac"
     loop = ["-stream_loop", str(REPEATS - 1), "-i", str(AUDIO / "long.ogg")]
     subprocess.run([ffmpeg(), "-v", "error", *loop, "-ar", "16000", str(path)], check=True)
