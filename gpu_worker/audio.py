@@ -35,8 +35,16 @@ class DecodeError(Exception):
 
 
 def ffmpeg() -> str:
-    """ffmpeg from PATH, else the one that imageio-ffmpeg carries. Raises RuntimeError where there is none."""
-    return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
+    """ffmpeg from PATH, else the one that imageio-ffmpeg carries. Raises RuntimeError where there is none.
+
+    imageio_ffmpeg.get_ffmpeg_exe would block the loop while it starts ffmpeg to see whether it works, and where that
+    process is killed it remembers for ever that there is no ffmpeg.
+    """
+    if found := shutil.which("ffmpeg"):
+        return found
+    for carried in (Path(imageio_ffmpeg.__file__).parent / "binaries").glob("ffmpeg-*"):
+        return str(carried)
+    raise RuntimeError("there is no ffmpeg on PATH, and imageio-ffmpeg carries none for this platform")
 
 
 async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: float) -> int:

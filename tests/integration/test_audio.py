@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -105,6 +106,21 @@ def test_the_spool_of_dead_workers_is_swept(tmp_path: Path) -> None:
     mine = Spool(tmp_path).folder("job")
     Spool(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["somebody else's", mine.name])
+
+
+async def test_the_carried_ffmpeg_is_found_without_starting_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is only started to see whether it works can be killed like any other."""
+
+    def killed(*_: object, **__: object) -> None:
+        raise OSError("killed")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", killed)
+        found = audio.ffmpeg()
+    assert "ffmpeg version" in subprocess.run([found, "-version"], capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize(("kills", "works"), [(2, True), (3, False)])
