@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 import httpx
 import nats
-import psutil
 
 from benchmarks.harness import Bench, Row, percentile, row
 from broker.connection import BrokerSettings, connect
@@ -25,7 +24,7 @@ def event_streams(bench: Bench) -> list[Row]:
     clients, count, port = 1000, 100, int(bench.gateway.url.rsplit(":", 1)[1])
     sent: dict[int, float] = {}
     job_id = f"crowd-{uuid.uuid4().hex}"
-    gateway = psutil.Process(bench.gateway.pid)
+    gateway = bench.gateway_process
 
     async def client(delays: list[float], ready: asyncio.Semaphore, last: int) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

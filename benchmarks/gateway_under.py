@@ -3,9 +3,13 @@
 For `python -m benchmarks.servers`. uvicorn, httptools and granian are no packages of this project.
 """
 
+import asyncio
 import os
 import socket
 import sys
+
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from quart import Quart
 
 from broker.running import run_until_signal, set_up_logging
 from gateway.app import Serve, create_app, run, serve_http
@@ -24,28 +28,60 @@ async def serve_uvicorn(services: Services, listening: int) -> None:
     await uvicorn.Server(config).serve(sockets=[sock])
 
 
-async def serve_granian(services: Services, listening: int) -> None:
-    from granian.constants import Interfaces
-    from granian.server.embed import Server
+async def granian_app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """The gateway as granian wants it: what lives as long as the server is opened in `lifespan`."""
+    if scope["type"] == "lifespan":
+        await receive()
+        settings, opened = from_environment(GatewaySettings, os.environ), asyncio.Event()
 
-    with socket.socket(fileno=listening) as sock:  # granian makes its own
-        port = int(sock.getsockname()[1])
-    server = Server(create_app(services), address="127.0.0.1", port=port, interface=Interfaces.ASGINL)
-    sys.stderr.write(f"Running on http://127.0.0.1:{port}\n")
-    try:
-        await server.serve()
-    finally:
-        server.stop()
+        async def hand_over(services: Services, listening: int) -> None:
+            socket.socket(fileno=listening).close()  # granian has made its own
+            _handed_over.append(create_app(services))
+            opened.set()
+            await asyncio.Event().wait()
+
+        running = asyncio.ensure_future(run(settings, hand_over))
+        await opened.wait()
+        sys.stderr.write(f"Running on http://127.0.0.1:{os.environ['GRANIAN_PORT']}\n")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        running.cancel()
+        await asyncio.wait([running])
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await _handed_over[0](scope, receive, send)
 
 
-SERVERS: dict[str, Serve] = {
+_handed_over: list[Quart] = []
+
+
+def serve_granian() -> None:
+    """Until a signal. Its workers are processes, here one."""
+    from granian import Granian
+    from granian.constants import Interfaces, Loops
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    os.environ["GRANIAN_PORT"] = str(port)
+    target = "benchmarks.gateway_under:granian_app"
+    many = 4096  # by default as many requests as the backlog is long are served at once, and streams are requests
+    Granian(
+        target, port=port, interface=Interfaces.ASGI, loop=Loops.uvloop, backlog=many, backpressure=many
+    ).serve()
+
+
+IN_PROCESS: dict[str, Serve] = {
     "hypercorn": serve_http,
     "uvicorn": serve_uvicorn,
     "uvicorn-h11": serve_uvicorn,
-    "granian": serve_granian,
 }
+SERVERS = [*IN_PROCESS, "granian"]
 
 if __name__ == "__main__":
     settings = from_environment(GatewaySettings, os.environ)
     set_up_logging(settings.log_level)
-    sys.exit(run_until_signal(run(settings, SERVERS[os.environ["ASGI_SERVER"]])))
+    if (name := os.environ["ASGI_SERVER"]) == "granian":
+        serve_granian()
+    else:
+        sys.exit(run_until_signal(run(settings, IN_PROCESS[name])))

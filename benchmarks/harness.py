@@ -82,6 +82,12 @@ class Bench:
     def http(self) -> httpx.Client:
         return self.gateway.http
 
+    @property
+    def gateway_process(self) -> psutil.Process:
+        """What serves HTTP; under granian that is a child of what was started."""
+        process = psutil.Process(self.gateway.pid)
+        return next(iter(process.children()), process)
+
     def finish(self, job_id: str) -> dict[str, object]:
         """Wait for the end of a job by its event stream."""
         with self.http.stream("GET", f"/jobs/{job_id}/stream", timeout=600) as answer:

@@ -18,7 +18,7 @@ def idle(bench: Bench) -> list[Row]:
     while bench.http.get("/model/status").json()["state"] != "unloaded":
         time.sleep(0.1)
     time.sleep(1)
-    processes = [psutil.Process(bench.gateway.pid), psutil.Process(bench.worker.pid)]
+    processes = [bench.gateway_process, psutil.Process(bench.worker.pid)]
 
     def spent() -> float:
         return sum(sum(p.cpu_times()[:2]) for p in processes)

@@ -18,21 +18,21 @@ from benchmarks.harness import Bench, bench, machine
 UPLOADS, REST_SECS = 5, 10
 
 
-def wakeups(pid: int) -> int:
+def wakeups(process: psutil.Process) -> int:
     """How often the process has gone to sleep by itself."""
-    return sum(psutil.Process(pid).num_ctx_switches())
+    return sum(process.num_ctx_switches())
 
 
 def resting(running: Bench) -> float:
     """Context switches per second of a gateway that nobody asks for anything."""
-    before, begun = wakeups(running.gateway.pid), time.monotonic()
+    before, begun = wakeups(running.gateway_process), time.monotonic()
     time.sleep(REST_SECS)
-    return (wakeups(running.gateway.pid) - before) / (time.monotonic() - begun)
+    return (wakeups(running.gateway_process) - before) / (time.monotonic() - begun)
 
 
 def measured(running: Bench, path: Path) -> list[str]:
     rest = resting(running)
-    process = psutil.Process(running.gateway.pid)
+    process = running.gateway_process
     before = sum(process.cpu_times()[:2])
     rates = [transfer.upload(running, path) for _ in range(UPLOADS)]
     cpu = (sum(process.cpu_times()[:2]) - before) / UPLOADS

@@ -28,7 +28,7 @@ def upload_and_fetch(bench: Bench) -> list[Row]:
     """1 GiB in and out, against nats-py's own object store."""
     path = bench.folder / "gib"
     write_random(path)
-    gateway = psutil.Process(bench.gateway.pid)
+    gateway = bench.gateway_process
     before = gateway.memory_info().rss
     uploads, puts, ours, theirs, peaks = (
         list[float](),

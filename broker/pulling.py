@@ -40,15 +40,19 @@ class Puller:
                 await pull.unsubscribe()
 
     async def _fetch(self) -> Msg:
-        with mapped_errors():
-            if self._pull is None:
-                self._pull = await self._js.pull_subscribe_bind(consumer=self._consumer, stream=self._stream)
-            while True:
+        while True:
+            with (
+                mapped_errors()
+            ):  # in the loop: so a cancellation that nats-py turns into a timeout still ends it
+                if self._pull is None:
+                    self._pull = await self._js.pull_subscribe_bind(
+                        consumer=self._consumer, stream=self._stream
+                    )
                 try:
                     [message] = await self._pull.fetch(1, timeout=PULL_TIMEOUT_SECS)
                 except nats.errors.TimeoutError:
                     continue
-                return message
+            return message
 
 
 async def unless(work: Coroutine[Any, Any, T], event: Coroutine[Any, Any, object]) -> T | None:

@@ -4,9 +4,12 @@ import asyncio
 
 import nats.errors
 import pytest
+from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from broker.connection import mapped_errors
+from broker.pulling import Puller
+from schemas.subjects import GPU_WORKER_CONSUMER, JOBS_STREAM
 
 
 async def swallow(then: Exception | None) -> None:
@@ -49,3 +52,25 @@ async def test_what_cleans_up_after_a_cancellation_is_let_through() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert cleaned
+
+
+async def test_a_pull_that_times_out_as_it_is_cancelled_ends(
+    js: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nats-py makes of a cancellation that comes together with a status message of the server."""
+    waiting = asyncio.Event()
+
+    async def fetch(*_: object, **__: object) -> None:
+        waiting.set()
+        await swallow(nats.errors.TimeoutError())
+
+    monkeypatch.setattr(JetStreamContext.PullSubscription, "fetch", fetch)
+    task = asyncio.create_task(Puller(js, JOBS_STREAM, GPU_WORKER_CONSUMER).next())
+    await waiting.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    ended = task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended
