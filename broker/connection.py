@@ -26,6 +26,10 @@ NO_SUCH_MESSAGE = frozenset({10037, 10057})
 """JetStream error codes: no message found; the deletion found none."""
 
 
+GOODBYE_SECS = 1.5
+"""For each thing that is said on the way out; all of them together stay within the 10 s that Docker gives a container."""
+
+
 class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     """How to reach NATS; environment variables of the same names in capitals."""
 
@@ -120,12 +124,28 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
         yield client, client.jetstream(timeout=10)
     finally:
         closing = True
-        # Not drain(): it waits for subscriptions to be read out, which nobody does any more.
-        try:
-            await client.flush(timeout=2)
-        except (nats.errors.Error, OSError) as error:
-            log.info("nats: nobody to say goodbye to (%s)", error)
-        await client.close()
+        async with goodbye(
+            "flush"
+        ):  # not drain(): it waits for subscriptions to be read out, which nobody does
+            await client.flush()
+        async with goodbye("close"):
+            try:
+                await client.close()
+            except (
+                RuntimeError
+            ) as error:  # uvloop's: nats-py writes what is left to a transport that is closed
+                raise Unavailable(str(error)) from error
+
+
+@asynccontextmanager
+async def goodbye(what: str) -> AsyncIterator[None]:
+    """For what is said on the way out: worth a try, but no reason to stay where nobody listens."""
+    try:
+        with mapped_errors():
+            async with asyncio.timeout(GOODBYE_SECS):
+                yield
+    except BrokerError as error:
+        log.warning("no answer on the way out: %s: %s", what, error)
 
 
 async def reconnected(js: JetStreamContext) -> None:

@@ -7,13 +7,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import msgspec
-import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import Header
 
 from broker.connection import BrokerSettings, mapped_errors
-from broker.errors import AlreadySubmitted
+from broker.errors import AlreadySubmitted, BrokerError
 from broker.pulling import Puller
 from schemas import subjects
 from schemas.jobs import JobRequest
@@ -67,9 +66,10 @@ class Delivery:
         while True:
             await asyncio.sleep(self._ack_wait / BEATS_PER_ACK_WAIT)
             try:
-                await self._message.in_progress()
+                with mapped_errors():
+                    await self._message.in_progress()
             except (
-                nats.errors.Error
+                BrokerError
             ) as error:  # the connection is being made again; the epoch guards the job meanwhile
                 log.warning("job %s: no sign of life could be sent: %s", self.job_id, error)
 

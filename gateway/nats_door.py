@@ -13,6 +13,7 @@ import nats.micro
 from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
+from broker.connection import goodbye
 from broker.errors import BrokerError
 from gateway.listing import parse_query
 from gateway.services import Services
@@ -63,7 +64,8 @@ async def serve_jobs(services: Services) -> AsyncIterator[None]:
             await service.add_endpoint(name=name, subject=job_control(name, "*"), handler=_answering(handler))
         yield
     finally:
-        await service.stop()
+        async with goodbye(f"stop {SERVICE_NAME}"):
+            await service.stop()
 
 
 def _id(request: Request) -> str:

@@ -9,6 +9,7 @@ from nats.aio.client import Client
 from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
+from broker.connection import goodbye
 from gpu_worker.model import Model
 from gpu_worker.model_lifecycle import JobInTheWay
 from schemas.model import UnloadRequest
@@ -57,4 +58,5 @@ async def serve_model(client: Client, model: Model, worker_id: str) -> AsyncIter
             await service.add_endpoint(name=f"{name}-{worker_id}", subject=own, handler=handler)
         yield
     finally:
-        await service.stop()
+        async with goodbye(f"stop {SERVICE_NAME}"):
+            await service.stop()

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from broker import topology
-from broker.connection import connect
+from broker.connection import connect, goodbye
 from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Unavailable
 from broker.event_log import EventLog
@@ -88,7 +88,8 @@ class Worker:
             finally:
                 await self._model.close()
                 await self._give_back()
-                await self._sign_off(self._statuses)
+                async with goodbye("sign off"):  # else the status expires by itself
+                    await self._statuses.forget(settings.name())
 
     async def _work(self, services: Services, js: JetStreamContext) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -183,20 +184,15 @@ class Worker:
 
     async def _give_back(self) -> None:
         """On the way out: the queue gets its jobs back now, not after the ack deadline."""
-        for job in list(self._in_hand.values()):
-            try:
-                async with asyncio.timeout(5):
-                    await job.release()
-            except (BrokerError, TimeoutError) as error:
-                log.warning("job %s could not be given back, its deadline will do it: %s", job.job_id, error)
-            self._model.job_left(job.job_id)
-            await self._close(job)
+        async with asyncio.TaskGroup() as tasks:
+            for job in list(self._in_hand.values()):
+                tasks.create_task(self._release(job), name=f"give back {job.job_id}")
 
-    async def _sign_off(self, statuses: WorkerStatuses) -> None:
-        try:
-            await statuses.forget(self._settings.name())
-        except BrokerError as error:  # the status expires by itself
-            log.info("no goodbye to the broker: %s", error)
+    async def _release(self, job: JobInHand) -> None:
+        async with goodbye(f"give back job {job.job_id}"):  # else its deadline does it
+            await job.release()
+        self._model.job_left(job.job_id)
+        await self._close(job)
 
     @asynccontextmanager
     async def _listening(

@@ -30,7 +30,7 @@ from tests.support.system import Gateway, Process, System
 
 MIN_STEPS = 200
 KILLED = ("engine_crashed", "worker_crashed", "model_unavailable", "decode_killed")
-SETTLE_SECS = 150
+STUCK_SECS = 60
 FILES = {name: (AUDIO / name).read_bytes() for name in ("telephone.wav", "english.flac", "long.ogg")}
 SHORT, LONG = st.sampled_from(["telephone.wav", "english.flac"]), st.just("long.ogg")
 SLOT = st.integers(0, 1)
@@ -186,12 +186,14 @@ def world(tmp_path: Path, demo_model: Path) -> Iterator[World]:
 
 
 def wait_until_all_is_done(world: World) -> None:
-    """With everybody there again, the queue runs empty."""
+    """With everybody there again, the queue runs empty; how long that takes depends on how long was played."""
     world.workers = [worker or world.new_worker() for worker in world.workers]
     gateway = world.gateways[0] or world.new_gateway()
-    deadline = time.monotonic() + SETTLE_SECS
-    while (health := gateway.http.get("/health").json())["queue_depth"] != 0:
-        assert time.monotonic() < deadline, health
+    shortest, since = float("inf"), time.monotonic()
+    while (depth := (health := gateway.http.get("/health").json())["queue_depth"]) != 0:
+        if depth < shortest:
+            shortest, since = depth, time.monotonic()
+        assert time.monotonic() < since + STUCK_SECS, health
         time.sleep(0.2)
 
 

@@ -1,5 +1,6 @@
 """Gateways and workers that die, kill -9, in each state of the model; and what fifty lives leave behind."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.http import TERMINAL, events, finish
+from tests.support.http import AUDIO, TERMINAL, events, finish, submit
 from tests.support.models import (
     ASYNC,
     REFUSE,
@@ -152,6 +153,27 @@ def test_a_worker_that_stops_in_order_is_offline_at_once(system: System, gateway
     wait_for_worker(gateway.http)
     assert worker.stop() == 0
     assert gateway.http.get("/health").json()["model_state"] == "offline"
+
+
+@pytest.mark.parametrize("fate", ["killed", "frozen"])
+def test_what_is_told_to_stop_stops_also_without_a_server(system: System, fate: str) -> None:
+    """Within the 10 s that Docker gives a container, in order, with jobs in hand and a client on a stream."""
+    worker, gateway, long = system.worker(), system.gateway(), AUDIO / "long.ogg"
+    jobs = [submit(gateway.http, long.name, long.read_bytes()) for _ in range(3)]
+    segment = next(e for e in events(gateway.http, jobs[0]) if e.event == "segment")
+    assert segment.id
+    with following(gateway.http):
+        if fate == "killed":
+            system.nats.stop(signal.SIGKILL)
+        else:
+            system.nats.freeze()
+        for process in (worker, gateway):
+            os.kill(process.pid, signal.SIGTERM)
+        assert [process.wait(10) for process in (worker, gateway)] == [0, 0]
+    for process in (worker, gateway):
+        assert "Traceback" not in process.log.read_text()
+    if fate == "frozen":
+        system.nats.stop(signal.SIGKILL)
 
 
 def open_files(worker: Process) -> int:

@@ -30,6 +30,11 @@ class NatsProcess:
             time.sleep(0.005)
         self.url, self._port = url, int(url.rsplit(":", 1)[1])
 
+    def freeze(self) -> None:
+        """As a machine that hangs, or a network that is cut: connections stay, nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(sig)
