@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, ServerVersion
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, KeyWrongLastSequenceError, NoStreamResponseError
 
@@ -25,6 +25,9 @@ SUBJECT_IS_FULL = 10077
 NO_SUCH_MESSAGE = frozenset({10037, 10057})
 """JetStream error codes: no message found; the deletion found none."""
 
+
+MIN_SERVER_VERSION = (2, 11)
+"""An older nats-server ignores which subjects a fence is about (broker/event_log.py), and no job would ever end."""
 
 GOODBYE_SECS = 1.5
 """For each thing that is said on the way out; all of them together stay within the 10 s that Docker gives a container."""
@@ -92,7 +95,10 @@ async def delete_message(js: JetStreamContext, stream: str, seq: int) -> None:
 
 @asynccontextmanager
 async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Client, JetStreamContext]]:
-    """A connection that reconnects for ever, flushed at the end. Raises Unavailable if the first connect fails."""
+    """A connection that reconnects for ever, flushed at the end.
+
+    Raises Unavailable if the first connect fails, or meets a server that is too old.
+    """
 
     async def on_error(error: Exception) -> None:
         log.warning("nats: %s: %s", type(error).__name__, error)
@@ -121,6 +127,7 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
                 reconnected_cb=on_reconnected,
             )
     try:
+        _check(client.connected_server_version)
         yield client, client.jetstream(timeout=10)
     finally:
         closing = True
@@ -146,6 +153,12 @@ async def goodbye(what: str) -> AsyncIterator[None]:
                 yield
     except BrokerError as error:
         log.warning("no answer on the way out: %s: %s", what, error)
+
+
+def _check(version: ServerVersion) -> None:
+    if (version.major, version.minor) < MIN_SERVER_VERSION:
+        needed = ".".join(map(str, MIN_SERVER_VERSION))
+        raise Unavailable(f"nats-server {needed} or later is needed, this is {version.major}.{version.minor}")
 
 
 async def reconnected(js: JetStreamContext) -> None:

@@ -19,6 +19,8 @@ from schemas.jobs import JobRecord, Segment
 from schemas.model import ModelEvent
 
 LAST_SEQUENCE_BY_SUBJECT = str(Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
+LAST_SEQUENCE_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+"""Which subjects that is about, where not the message's own; nats-server 2.11, nats-py has no name for it."""
 
 
 class Logged(msgspec.Struct, kw_only=True, frozen=True):
@@ -41,14 +43,33 @@ class EventLog:
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
 
-    async def append(self, event: events.JobEvent, expect_last: int | None = None) -> int:
-        """Publish; the sequence it got.
+    async def append(self, event: events.JobEvent) -> int:
+        """Publish; the sequence it got. Raises Unavailable."""
+        return await self._append(event, {})
 
-        `expect_last` is the sequence that this job's last event of this type must have, 0 for none: the fence
-        that keeps two workers from writing the same segment twice. Raises Conflict, Unavailable.
+    async def append_next(self, event: events.JobEvent, last: int) -> int:
+        """Publish as the next event of its job, behind the one with the sequence `last`; the sequence it got.
+
+        The fence: raises Conflict where anybody else has told something of the job since then. Only that it was submitted
+        again is of no account. Raises Unavailable.
         """
+        try:
+            return await self._append_behind(event, last)
+        except Conflict:
+            newer = [logged async for logged in self.replay(subjects.all_events_of(event.job_id), last)]
+            if not newer or any(logged.type != subjects.QUEUED for logged in newer):
+                raise
+            return await self._append_behind(event, newer[-1].seq)
+
+    async def _append_behind(self, event: events.JobEvent, last: int) -> int:
+        fence = {
+            LAST_SEQUENCE_BY_SUBJECT: str(last),
+            LAST_SEQUENCE_SUBJECT: subjects.all_events_of(event.job_id),
+        }
+        return await self._append(event, fence)
+
+    async def _append(self, event: events.JobEvent, headers: dict[str, str]) -> int:
         subject = subjects.event(event.job_id, events.event_type(event))
-        headers = None if expect_last is None else {LAST_SEQUENCE_BY_SUBJECT: str(expect_last)}
         with mapped_errors():
             ack = await self._js.publish(subject, msgspec.json.encode(event), headers=headers)
         return int(ack.seq)
@@ -72,7 +93,7 @@ class EventLog:
     async def append_terminal(self, record: JobRecord, at: datetime) -> None:
         """Publish the event of a record's end unless it is there already: exactly one, however often this runs."""
         try:
-            await self.append(events.terminal_event(record, at), expect_last=0)
+            await self._append(events.terminal_event(record, at), {LAST_SEQUENCE_BY_SUBJECT: "0"})
         except Conflict:
             return
 
@@ -101,15 +122,14 @@ class EventLog:
         async for stored in scan(self._js, subjects.EVENTS_STREAM, pattern, after):
             yield Logged(seq=stored.seq, subject=stored.subject, body=stored.body)
 
-    async def segments(self, job_id: str) -> tuple[list[Segment], int]:
-        """The job's transcript so far, and the sequence of its last segment event (0 for none)."""
-        found, last = [], 0
+    async def segments(self, job_id: str) -> list[Segment]:
+        """The job's transcript so far. Raises Unavailable."""
+        found = []
         async for logged in self.replay(subjects.event(job_id, "segment")):
             event = events.decode(logged.type, logged.body)
             if isinstance(event, events.SegmentAdded):
                 found.append(event.segment)
-                last = logged.seq
-        return found, last
+        return found
 
     @asynccontextmanager
     async def following(self, deliver: Callable[[Logged], Awaitable[None]]) -> AsyncIterator[None]:

@@ -53,7 +53,7 @@ class JobService:
 
     async def job(self, record: JobRecord) -> Job:
         """The job with its transcript so far, and its place where it is queued."""
-        segments, _ = await self._log.segments(record.id)
+        segments = await self._log.segments(record.id)
         percent = 0
         if not has_ended(record) and (last := await self._log.last(record.id, "progress")):
             progress = events.decode(last.type, last.body)

@@ -56,9 +56,11 @@ class JobInHand:
         """Give up: the job is cancelled, or the GPU is wanted back."""
         self._prepared: Plan | JobError | None = None
         self._waits = Waits(queue=max(0.0, (datetime.now(UTC) - delivery.stored_at).total_seconds()))
-        self._spent: Transcription | None = None
+        self._transcription: Transcription | None = None
         self._folder: Path | None = None
         self._claimed: JobRecord | None = None
+        self._last_seq = 0
+        """Of the event that told of the claim."""
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
@@ -163,8 +165,8 @@ class JobInHand:
     async def _end(self, error: JobError | None) -> None:
         try:
             claim, now = await self._claim(), datetime.now(UTC)
-            if error is None and self._spent is not None:
-                await self._spent.commit_last()
+            if error is None and self._transcription is not None:
+                await self._transcription.commit_last()
             if error is None:
                 ended = Completed(at=now, epoch=claim.epoch, timings=self._timings(claim.request))
                 await self._finish(await self._change(ended))
@@ -176,7 +178,7 @@ class JobInHand:
     def _timings(self, request: JobRequest) -> Timings | None:
         if not isinstance(self._prepared, Plan):
             return None
-        spent = self._spent
+        spent = self._transcription
         calls, publish_secs = (spent.calls, spent.publish_secs) if spent else ([], 0.0)
         return timings(request, self._waits, self._prepared, calls, publish_secs)
 
@@ -214,7 +216,7 @@ class JobInHand:
             started = Started(
                 job_id=self.job_id, at=datetime.now(UTC), worker_id=worker_id, attempt=record.attempts
             )
-            await self._services.events.append(started)
+            self._last_seq = await self._services.events.append(started)
         return self._claimed
 
     async def _attempt(self) -> JobError | None:
@@ -252,12 +254,16 @@ class JobInHand:
         if claim.attempts > services.settings.job_max_attempts:
             message = f"The engine or its worker died {claim.attempts - 1} times in a row on this job."
             return JobError(code=ErrorCode.ENGINE_CRASHED, message=message)
-        grace = services.settings.abort_grace_secs
+        is_whole = claim.committed == 0 and self._transcription is None
+        if self._transcription is None:  # else an engine before this one ran out of VRAM
+            grace = services.settings.abort_grace_secs
+            self._transcription = Transcription(
+                claim, self._last_seq, plan, services.records, services.events, self.stop, grace
+            )
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        self._spent = Transcription(claim, plan, services.records, services.events, self.stop, grace)
-        await self._spent.run(engine)
-        if claim.committed == 0:
+        await self._transcription.run(engine)
+        if is_whole:
             services.measured(plan.duration_secs, loop.time() - begun)
         return None
 

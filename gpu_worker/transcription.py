@@ -41,16 +41,18 @@ class Transcription:
     def __init__(
         self,
         record: JobRecord,
+        last_seq: int,
         plan: Plan,
         records: JobRecords,
         log: EventLog,
         stop: asyncio.Event,
         grace_secs: float,
     ) -> None:
+        """Of a job as it was claimed; `last_seq` is the sequence of the event that told so."""
         self._record, self._plan, self._records, self._log = record, plan, records, log
         self._stop, self._grace_secs = stop, grace_secs
         self._segments: list[Segment] = []
-        self._last_seq = 0
+        self._last_seq = last_seq
         self._percent = record.progress
         self._last: tuple[Stretch, Finished | None] | None = None
         self.calls: list[Finished] = []
@@ -61,11 +63,13 @@ class Transcription:
     async def run(self, engine: EngineProcess) -> None:
         """Transcribe and commit all that is not committed yet, but for the last commit, which needs no engine.
 
+        Where the engine is lost, it may be called again with another: it goes on behind the last segment.
+
         Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
         Unavailable.
         """
         if self._record.epoch > 1:  # somebody was here before
-            self._segments, self._last_seq = await self._log.segments(self._record.id)
+            self._segments = await self._log.segments(self._record.id)
         done_secs = self._segments[-1].end if self._segments else 0.0
         for number, stretch in enumerate(self._plan.stretches):
             if number < self._record.committed:
@@ -156,7 +160,7 @@ class Transcription:
         )
         event = SegmentAdded(job_id=self._record.id, at=datetime.now(UTC), segment=segment)
         with self._publishing():
-            self._last_seq = await self._log.append(event, expect_last=self._last_seq)
+            self._last_seq = await self._log.append_next(event, self._last_seq)
         self._segments.append(segment)
 
     async def _tell_progress(self, stretch: Stretch, fraction: float) -> None:
@@ -170,10 +174,9 @@ class Transcription:
         percent = min(percent, 99)
         if percent > self._percent:
             self._percent = percent
+            event = Progress(job_id=self._record.id, at=datetime.now(UTC), percent=percent)
             with self._publishing():
-                await self._log.append(
-                    Progress(job_id=self._record.id, at=datetime.now(UTC), percent=percent)
-                )
+                self._last_seq = await self._log.append_next(event, self._last_seq)
 
     async def _commit(self, committed: int, stretch: Stretch, finished: Finished | None) -> None:
         record = self._record

@@ -205,7 +205,7 @@ class Worker:
             await sub.unsubscribe()
 
     async def _on_cancelled(self, message: Msg) -> None:
-        """The job has ended already; this is about the engine. Who misses it meets the record at the next commit."""
+        """The job has ended already; this is about the engine. Who misses it meets the fence."""
         self._model.stop_job(subjects.job_of(message.subject))
 
     async def _on_submit(self, message: Msg) -> None:

@@ -62,7 +62,9 @@ def system(tmp_path: Path, demo_model: Path) -> Iterator[System]:
 def shared(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iterator[tuple[System, Gateway]]:
     """One worker and one gateway for all tests of a module that only submit jobs."""
     system = System(tmp_path_factory.mktemp("shared"), demo_model)
-    system.worker()
-    yield system, system.gateway()
-    system.close()
-    print(system.logs())
+    try:
+        system.worker()
+        yield system, system.gateway()
+    finally:
+        system.close()
+        print(system.logs())

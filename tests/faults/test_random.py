@@ -171,6 +171,14 @@ class Faults(RuleBasedStateMachine):
         self.world.system.nats.stop(sig)
         self.world.system.nats.start()
 
+    @rule(secs=st.sampled_from([0.2, 1.0, 3.0]))
+    def freeze_the_server(self, secs: float) -> None:
+        """Longer than the ack deadline, too."""
+        self.world.steps += 1
+        self.world.system.nats.freeze()
+        time.sleep(secs)  # nothing can be waited for: it is the silence that matters
+        self.world.system.nats.thaw()
+
     @rule(secs=st.sampled_from([0.2, 0.5, 1.0]))
     def let_it_work(self, secs: float) -> None:
         self.world.steps += 1
@@ -223,15 +231,13 @@ def check(world: World) -> None:
         kinds = [kind for kind, _ in events]
         if job_id.startswith("bad-"):
             assert kinds.count("invalid") == 1, (job_id, kinds)
-            assert set(kinds) == {"queued", "invalid"}
+            # nats-server makes `queued` of a submission right after it has stored it: kill -9 may come between.
+            assert set(kinds) <= {"queued", "invalid"}
             continue
         terminal = [kind for kind in kinds if kind in TERMINAL]
         assert len(terminal) == 1, (job_id, kinds)
         after = kinds[kinds.index(terminal[0]) + 1 :]
-        # The same submission, published again; and what the worker had on its way when a gateway cancelled the job.
-        on_its_way = {"progress", "segment"} if terminal == ["cancelled"] else {"progress"}
-        assert set(after) <= {"queued"} | on_its_way, (job_id, kinds)
-        assert len([kind for kind in after if kind != "queued"]) <= 1, (job_id, kinds)
+        assert set(after) <= {"queued"}, (job_id, kinds)  # the same submission, published again
         indexes = [body["segment"]["index"] for kind, body in events if kind == "segment"]
         assert indexes == list(range(len(indexes))), (job_id, indexes)
         body = next(body for kind, body in events if kind in TERMINAL)

@@ -86,6 +86,21 @@ def test_out_of_memory_in_the_middle_of_a_job_is_no_attempt(
     assert len(script.starts()) == 5
 
 
+def test_what_was_found_before_the_memory_ran_out_is_kept(
+    system: System, gateway: Gateway, script: Script
+) -> None:
+    script.plan(job="half half half half ok")
+    start(system, gateway, script)
+    job_id = post(gateway.http, ASYNC).json()["job_id"]
+    job = finish(gateway.http, job_id)
+    assert job["status"] == "done"
+    assert [s["text"] for s in job["segments"]] == [" first half"] * 4 + [" all of it"]
+    times = [s["start"] for s in job["segments"]]
+    assert times == sorted(set(times))
+    assert kinds(gateway, job_id) == ["queued", "started", *["segment"] * 5, "done"]
+    assert len(script.starts()) == 5
+
+
 def test_a_waiting_job_is_kept_alive_and_can_be_cancelled(
     system: System, gateway: Gateway, script: Script
 ) -> None:

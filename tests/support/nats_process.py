@@ -35,6 +35,10 @@ class NatsProcess:
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(sig)

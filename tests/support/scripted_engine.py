@@ -4,7 +4,8 @@ It speaks the real protocol. FOLDER/plan.json says what each start does at load 
 line, the process id, per start. Words of a plan:
 
 load: ok | oom | fail | abort | garbage | hang (says nothing) | hold (until FOLDER/go exists)
-job:  ok | flood (3000 large segments) | oom | abort | garbage | deaf (ignores all) | hold (one segment, then until FOLDER/go exists, obeys an abort)
+job:  ok | flood (3000 large segments) | oom | half (one segment, then oom) | abort | garbage | deaf (ignores all)
+      | hold (one segment, then until FOLDER/go exists, obeys an abort)
 """
 
 import json
@@ -82,7 +83,7 @@ class Engine:
         self._aborted.clear()
         seconds = sum(end - start for start, end in job.spans) / SAMPLE_RATE
         half = round(seconds / 2, 2)
-        if self._jobs == "hold":
+        if self._jobs in ("hold", "half"):
             self._send(SegmentFound(start=0.0, end=half, text=" first half", words=None))
         self._misbehave("job", self._jobs)
         if self._aborted.is_set():
@@ -100,7 +101,7 @@ class Engine:
 
     def _misbehave(self, when: str, how: str) -> None:
         match how:
-            case "oom":
+            case "oom" | "half":
                 self._die(OUT_OF_MEMORY[when])
             case "abort":
                 self._die("GGML_ASSERT(false) failed")

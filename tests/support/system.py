@@ -53,8 +53,12 @@ class Process:
 class Gateway(Process):
     def __init__(self, env: dict[str, str], log: Path, module: str = "gateway") -> None:
         super().__init__(module, {**env, "HOST": "127.0.0.1", "PORT": "0"}, log)
-        self.url = self.wait_for_log(LISTENING)[1]
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        try:
+            self.url = self.wait_for_log(LISTENING)[1]
+            self.http = httpx.Client(base_url=self.url, timeout=60)
+        except BaseException:
+            self._popen.kill()
+            raise
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         self.http.close()
