@@ -201,8 +201,17 @@ def wait_until_all_is_done(world: World) -> None:
     while (depth := (health := gateway.http.get("/health").json())["queue_depth"]) != 0:
         if depth < shortest:
             shortest, since = depth, time.monotonic()
-        assert time.monotonic() < since + STUCK_SECS, health
+        assert time.monotonic() < since + STUCK_SECS, (health, asyncio.run(queue_of(world.system.nats.url)))
         time.sleep(0.2)
+
+
+async def queue_of(url: str) -> object:
+    """What nats-server believes of a queue that does not run empty."""
+    client = await nats.connect(url)
+    js = client.jetstream()
+    told = await js.stream_info("WHISPER_JOBS"), await js.consumer_info("WHISPER_JOBS", "gpu-worker")
+    await client.close()
+    return told
 
 
 async def log_of(url: str) -> dict[str, list[tuple[str, dict[str, Any]]]]:
