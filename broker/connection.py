@@ -22,9 +22,6 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 SUBJECT_IS_FULL = 10077
 """JetStream error code: max_msgs_per_subject is reached and the stream discards new messages."""
 
-NO_SUCH_MESSAGE = frozenset({10037, 10057})
-"""JetStream error codes: no message found; the deletion found none."""
-
 
 MIN_SERVER_VERSION = (2, 11)
 """An older nats-server ignores which subjects a fence is about (broker/event_log.py), and no job would ever end."""
@@ -81,16 +78,6 @@ def _ours(error: Exception) -> BrokerError:
             return Conflict(str(error))
         return AlreadySubmitted(str(error)) if error.err_code == SUBJECT_IS_FULL else Unavailable(str(error))
     return Unavailable(f"{type(error).__name__}: {error}")
-
-
-async def delete_message(js: JetStreamContext, stream: str, seq: int) -> None:
-    """That another gateway was faster is fine. Raises Unavailable."""
-    with mapped_errors():
-        try:
-            await js.delete_msg(stream, seq)
-        except APIError as error:
-            if error.err_code not in NO_SUCH_MESSAGE:
-                raise
 
 
 @asynccontextmanager

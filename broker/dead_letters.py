@@ -7,7 +7,8 @@ from nats.js import JetStreamContext
 from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
-from broker.connection import delete_message, mapped_errors
+from broker.connection import mapped_errors
+from broker.deleting import delete_message
 from broker.scanning import scan
 from schemas import subjects
 

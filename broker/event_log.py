@@ -11,6 +11,7 @@ from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
+from broker.deleting import delete_subject
 from broker.errors import Conflict
 from broker.following import Follower
 from broker.scanning import scan
@@ -87,8 +88,7 @@ class EventLog:
 
     async def erase(self, job_id: str) -> None:
         """Remove all events of a job. Raises Unavailable."""
-        with mapped_errors():
-            await self._js.purge_stream(subjects.EVENTS_STREAM, subject=subjects.all_events_of(job_id))
+        await delete_subject(self._js, subjects.EVENTS_STREAM, subjects.all_events_of(job_id))
 
     async def append_terminal(self, record: JobRecord, at: datetime) -> None:
         """Publish the event of a record's end unless it is there already: exactly one, however often this runs."""

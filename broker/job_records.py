@@ -10,6 +10,7 @@ from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
 from broker.connection import mapped_errors
+from broker.deleting import delete_subject
 from broker.errors import Conflict
 from broker.scanning import scan
 from broker.topology import KV_KEY, KV_STREAM
@@ -110,8 +111,7 @@ class JobRecords:
 
     async def unqueue(self, job_id: str) -> None:
         """Take the submission of an ended job out of the work queue. Raises Unavailable."""
-        with mapped_errors():
-            await self._js.purge_stream(subjects.JOBS_STREAM, subject=subjects.submit(job_id))
+        await delete_subject(self._js, subjects.JOBS_STREAM, subjects.submit(job_id))
 
     async def queue_depth(self) -> int:
         with mapped_errors():

@@ -8,6 +8,7 @@ from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from broker.connection import mapped_errors
+from broker.deleting import delete_subject
 from broker.errors import Conflict
 from broker.pulling import Puller
 from broker.scanning import scan
@@ -56,7 +57,7 @@ class WebhookUrls:
         with mapped_errors():
             key = KV_KEY.format(subjects.WEBHOOK_URLS_BUCKET, webhook_id)
             await self._js.purge_stream(KV_STREAM.format(subjects.WEBHOOK_URLS_BUCKET), subject=key)
-            await self._js.purge_stream(subjects.WEBHOOKS_STREAM, subject=subjects.webhook(webhook_id))
+        await delete_subject(self._js, subjects.WEBHOOKS_STREAM, subjects.webhook(webhook_id))
         return True
 
 

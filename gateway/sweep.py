@@ -1,5 +1,5 @@
 """Audio that nobody needs any more is removed: of ended jobs after AUDIO_RETENTION_SECS, and orphans after an hour. And
-messages that a crash of nats-server has made invisible are put back into their queues (broker/rescue.py).
+messages that nats-server has forgotten are put back into their queues (broker/rescue.py).
 
 Every gateway sweeps; what one has removed is nothing to the others. Records, results and events expire by themselves.
 """

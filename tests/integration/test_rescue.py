@@ -1,4 +1,4 @@
-"""Messages that nats-server's consumer has forgotten: made up here, because no order of ours makes a server forget."""
+"""Messages that nats-server's consumer has forgotten."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,20 +14,24 @@ from schemas import subjects
 from schemas.jobs import JobRequest
 
 
-class Forgetful(Rescue):
-    """As after a crash of the server: the consumer's floor is behind everything."""
-
-    async def _floor(self, stream: str, consumer: str) -> int:
-        return 10**9
+async def make_it_forget(js: JetStreamContext, queue: WorkQueue, *job_ids: str) -> None:
+    """As an operator may do it: purge one of the jobs in work, and nats-server believes that those before are done."""
+    for job_id in (*job_ids, "purged", "next"):
+        await queue.submit(job_id, JobRequest(filename=job_id))
+    assert [(await queue.pull()).job_id for _ in (*job_ids, "purged")] == [*job_ids, "purged"]
+    await js.purge_stream(subjects.JOBS_STREAM, subject=subjects.submit("purged"))
+    await (await queue.pull()).ack()
+    while (await js.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)).num_ack_pending:
+        await asyncio.sleep(0.1)
+    assert (await js.stream_info(subjects.JOBS_STREAM)).state.messages == len(job_ids)
 
 
 async def test_what_is_forgotten_is_put_back_at_the_second_look(
     js: JetStreamContext, broker_settings: BrokerSettings
 ) -> None:
-    queue, dead = WorkQueue(js, broker_settings), DeadLetters(js)
-    await queue.submit("j1", JobRequest(filename="a"))
+    queue, dead, rescue = WorkQueue(js, broker_settings), DeadLetters(js), Rescue(js, DeadLetters(js))
+    await make_it_forget(js, queue, "j1")
     before = await js.get_msg(subjects.JOBS_STREAM, subject=subjects.submit("j1"))
-    rescue = Forgetful(js, dead)
     assert await rescue.once() == 0
     assert await rescue.once() == 1
     after = await js.get_msg(subjects.JOBS_STREAM, subject=subjects.submit("j1"))
@@ -64,14 +68,13 @@ async def test_gateways_that_rescue_at_once_put_each_back_once(
 ) -> None:
     queue = WorkQueue(js, broker_settings)
     jobs = {f"j{number}" for number in range(10)}
-    for job_id in jobs:
-        await queue.submit(job_id, JobRequest())
+    await make_it_forget(js, queue, *jobs)
     async with AsyncExitStack() as stack:
         connections = [js]
         for number in range(3):
             _, another = await stack.enter_async_context(connect(broker_settings, f"gateway {number}"))
             connections.append(another)
-        rescues = [Forgetful(each, DeadLetters(each)) for each in connections]
+        rescues = [Rescue(each, DeadLetters(each)) for each in connections]
         assert await asyncio.gather(*(rescue.once() for rescue in rescues)) == [0, 0, 0, 0]
         await asyncio.gather(*(rescue.once() for rescue in rescues))
     assert await DeadLetters(js).count() == 0
