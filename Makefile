@@ -33,7 +33,7 @@ run: setup
 	@$(BIN)/whisper-jetstream up $(if $(MODEL),--model "$(MODEL)") $(if $(AUDIO),--audio "$(AUDIO)")
 
 test: dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 # Random faults against real processes, for as long as asked.
 soak: dev
