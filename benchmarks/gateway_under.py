@@ -65,7 +65,7 @@ def serve_granian() -> None:
         port = int(free.getsockname()[1])
     os.environ["GRANIAN_PORT"] = str(port)
     target = "benchmarks.gateway_under:granian_app"
-    many = 4096  # by default as many requests as the backlog is long are served at once, and streams are requests
+    many = 4096  # requests that are served at once; an event stream is one
     Granian(
         target, port=port, interface=Interfaces.ASGI, loop=Loops.uvloop, backlog=many, backpressure=many
     ).serve()
