@@ -21,8 +21,6 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """JetStream error codes of a failed compare-and-set (expected last sequence, also per subject)."""
 SUBJECT_IS_FULL = 10077
 """JetStream error code: max_msgs_per_subject is reached and the stream discards new messages."""
-
-
 MIN_SERVER_VERSION = (2, 11)
 """An older nats-server ignores which subjects a fence is about (broker/event_log.py), and no job would ever end."""
 
@@ -118,16 +116,13 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
         yield client, client.jetstream(timeout=10)
     finally:
         closing = True
-        async with goodbye(
-            "flush"
-        ):  # not drain(): it waits for subscriptions to be read out, which nobody does
+        # Not drain(): it waits for subscriptions to be read out, which nobody does any more.
+        async with goodbye("flush"):
             await client.flush()
         async with goodbye("close"):
             try:
                 await client.close()
-            except (
-                RuntimeError
-            ) as error:  # uvloop's: nats-py writes what is left to a transport that is closed
+            except RuntimeError as error:  # nats-py writes what is left to a transport that is closed
                 raise Unavailable(str(error)) from error
 
 

@@ -41,9 +41,8 @@ class Puller:
 
     async def _fetch(self) -> Msg:
         while True:
-            with (
-                mapped_errors()
-            ):  # in the loop: so a cancellation that nats-py turns into a timeout still ends it
+            # In the loop, so that a cancellation which nats-py turns into a timeout ends it all the same.
+            with mapped_errors():
                 if self._pull is None:
                     self._pull = await self._js.pull_subscribe_bind(
                         consumer=self._consumer, stream=self._stream

@@ -68,9 +68,7 @@ class Delivery:
             try:
                 with mapped_errors():
                     await self._message.in_progress()
-            except (
-                BrokerError
-            ) as error:  # the connection is being made again; the epoch guards the job meanwhile
+            except BrokerError as error:  # it is being made again; the epoch guards the job meanwhile
                 log.warning("job %s: no sign of life could be sent: %s", self.job_id, error)
 
 
