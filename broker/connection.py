@@ -5,7 +5,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import nats.errors
@@ -46,6 +46,8 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     """How long records, results and events are kept."""
     audio_retention_secs: float = 0.0
     """How long audio is kept after its job has ended; 0: it goes together with the end."""
+    audio_max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Limit of the audio bucket, so that everything else always has room; 0: a share of the server's store."""
 
 
 @contextmanager

@@ -9,6 +9,10 @@ class Unavailable(BrokerError):
     """The server cannot be reached or did not answer in time."""
 
 
+class Refused(BrokerError):
+    """The server says no for good: trying again cannot help."""
+
+
 class Conflict(BrokerError):
     """A compare-and-set lost: somebody else wrote first."""
 

@@ -1,32 +1,34 @@
-"""Streams, consumers and buckets: declared here, created at start by whichever side comes first."""
+"""Streams, consumers and buckets: declared here, created at start by whichever process comes first.
 
-import asyncio
+What is there already belongs to the operator (docs/adr/0015): it is never changed by a process that starts, only compared, and
+`whisper-jetstream topology apply` is the one thing that changes it.
+"""
+
 import logging
+from typing import TypeVar
 
+import msgspec
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
     DeliverPolicy,
     DiscardPolicy,
-    KeyValueConfig,
-    ObjectStoreConfig,
     RePublish,
     RetentionPolicy,
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import BadRequestError
 
-from broker.connection import BrokerSettings, mapped_errors
+from broker import topology_server
+from broker.connection import BrokerSettings
+from broker.topology_diff import Difference, differences, in_one_line, seconds
 from schemas import subjects
 from schemas.events import event_type
 from schemas.webhooks import MODEL_EVENTS, WEBHOOK_EVENTS
 
 log = logging.getLogger(__name__)
 
-NAME_IN_USE = 10058
-"""JetStream error code: the stream exists with another configuration."""
 DUPLICATE_WINDOW_SECS = 120.0
 DEAD_LETTERS = 100_000
 """The oldest go beyond that: somebody may send nonsense without end."""
@@ -36,6 +38,9 @@ WORKER_TTL_SECS = 10.0
 """A worker's status expires so long after its last sign of life."""
 KV_STREAM, OBJECT_STREAM = "KV_{}", "OBJ_{}"
 KV_KEY = "$KV.{}.{}"
+AUDIO_STREAM = OBJECT_STREAM.format(subjects.AUDIO_BUCKET)
+
+Settings = TypeVar("Settings", bound=BrokerSettings)
 
 
 def streams(settings: BrokerSettings) -> list[StreamConfig]:
@@ -136,72 +141,94 @@ def webhook_deliveries_consumer(settings: BrokerSettings) -> ConsumerConfig:
     )
 
 
-async def ensure(js: JetStreamContext, settings: BrokerSettings) -> None:
-    """Create or update everything. Safe to run by any number of processes at once, in any order."""
-    with mapped_errors():
-        async with asyncio.TaskGroup() as tasks:
-            for config in streams(settings):
-                tasks.create_task(_ensure_stream(js, config))
-            kept = settings.job_retention_secs
-            for bucket, ttl in {
-                subjects.RECORDS_BUCKET: kept,
-                subjects.IDEMPOTENCY_BUCKET: kept,
-                subjects.WORKERS_BUCKET: WORKER_TTL_SECS,
-                subjects.WEBHOOK_URLS_BUCKET: None,
-            }.items():
-                tasks.create_task(_ensure_bucket(js, bucket, settings, ttl))
-            tasks.create_task(_ensure_objects(js, subjects.AUDIO_BUCKET, settings, None))
-            tasks.create_task(_ensure_objects(js, subjects.RESULTS_BUCKET, settings, kept))
-        await js.add_consumer(subjects.JOBS_STREAM, gpu_worker_consumer(settings))
-        await js.add_consumer(subjects.EVENTS_STREAM, webhook_events_consumer(settings))
-        await js.add_consumer(subjects.WEBHOOKS_STREAM, webhook_deliveries_consumer(settings))
+def buckets(settings: BrokerSettings) -> list[StreamConfig]:
+    """Buckets are streams with a layout that NATS's ADR-8 (key-value) and ADR-20 (objects) prescribe."""
+    kept = settings.job_retention_secs
+    return [
+        _key_values(subjects.RECORDS_BUCKET, settings, kept),
+        _key_values(subjects.IDEMPOTENCY_BUCKET, settings, kept),
+        _key_values(subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS),
+        _key_values(subjects.WEBHOOK_URLS_BUCKET, settings, None),
+        _objects(subjects.RESULTS_BUCKET, settings, kept, None),
+        _objects(subjects.AUDIO_BUCKET, settings, None, settings.audio_max_bytes or None),
+    ]
 
 
-async def _ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
-    try:
-        await js.add_stream(config)
-    except BadRequestError as error:
-        if error.err_code != NAME_IN_USE:
-            raise
-        log.info("stream %s exists with other settings: updating it", config.name)
-        await js.update_stream(config)
-
-
-async def _ensure_bucket(
-    js: JetStreamContext, bucket: str, settings: BrokerSettings, ttl: float | None
-) -> None:
+def _key_values(bucket: str, settings: BrokerSettings, ttl: float | None) -> StreamConfig:
     """On disk: a bucket in memory is gone after a restart of the server, and nobody would make it again."""
-    config = KeyValueConfig(
-        bucket=bucket,
-        ttl=ttl,
+    return StreamConfig(
+        name=KV_STREAM.format(bucket),
+        subjects=[f"$KV.{bucket}.>"],
+        retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
-        replicas=settings.nats_replicas,
-        direct=True,
-        history=1,
+        num_replicas=settings.nats_replicas,
+        max_age=ttl,
+        max_msgs_per_subject=1,
+        discard=DiscardPolicy.NEW,
+        duplicate_window=min(DUPLICATE_WINDOW_SECS, ttl or DUPLICATE_WINDOW_SECS),
+        deny_delete=True,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+        allow_msg_ttl=True,
     )
-    try:
-        await js.create_key_value(config)
-    except BadRequestError as error:
-        if error.err_code != NAME_IN_USE:
-            raise
-        await _follow(js, KV_STREAM.format(bucket), max_age=ttl or 0, num_replicas=settings.nats_replicas)
 
 
-async def _ensure_objects(
-    js: JetStreamContext, bucket: str, settings: BrokerSettings, ttl: float | None
-) -> None:
-    config = ObjectStoreConfig(storage=StorageType.FILE, replicas=settings.nats_replicas, ttl=ttl)
-    try:
-        await js.create_object_store(bucket, config)
-    except BadRequestError as error:
-        if error.err_code != NAME_IN_USE:
-            raise
-        changes = {"max_age": ttl or 0, "num_replicas": settings.nats_replicas}
-        await _follow(js, OBJECT_STREAM.format(bucket), **changes)
+def _objects(bucket: str, settings: BrokerSettings, ttl: float | None, max_bytes: int | None) -> StreamConfig:
+    """A full bucket refuses what comes (discard new): nothing that is stored goes to make room."""
+    return StreamConfig(
+        name=OBJECT_STREAM.format(bucket),
+        subjects=[f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=settings.nats_replicas,
+        max_age=ttl,
+        max_bytes=max_bytes,
+        discard=DiscardPolicy.NEW,
+        duplicate_window=min(DUPLICATE_WINDOW_SECS, ttl or DUPLICATE_WINDOW_SECS),
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+    )
 
 
-async def _follow(js: JetStreamContext, stream: str, **changes: object) -> None:
-    """Bring an existing bucket's stream to the settings of today, leaving the rest as it is."""
-    log.info("bucket stream %s exists with other settings: updating it", stream)
-    info = await js.stream_info(stream)
-    await js.update_stream(info.config.evolve(**changes))
+def consumers(settings: BrokerSettings) -> dict[str, ConsumerConfig]:
+    """By the name of the stream that they read; no stream has two."""
+    return {
+        subjects.JOBS_STREAM: gpu_worker_consumer(settings),
+        subjects.EVENTS_STREAM: webhook_events_consumer(settings),
+        subjects.WEBHOOKS_STREAM: webhook_deliveries_consumer(settings),
+    }
+
+
+async def ensure(js: JetStreamContext, settings: Settings) -> Settings:
+    """Create what is missing and change nothing; the settings as they hold on this server.
+
+    Safe to run by any number of processes at once, in any order. What is there with other settings is kept, with one warning.
+    Raises Refused with a sentence for whoever runs the server, Unavailable.
+    """
+    found = await compare(js, settings, create=True)
+    if found:
+        log.warning("%s", in_one_line(found))
+    for difference in found:
+        if (difference.name, difference.field) == (
+            f"{subjects.JOBS_STREAM} {subjects.GPU_WORKER_CONSUMER}",
+            "ack_wait",
+        ):
+            # A worker that shows signs of life by another deadline than the server's would lose its jobs.
+            settings = msgspec.structs.replace(settings, job_ack_wait_secs=seconds(difference.present))
+    return settings
+
+
+async def compare(js: JetStreamContext, settings: BrokerSettings, create: bool = False) -> list[Difference]:
+    """What is there differently from what `settings` ask for. With `create` what is missing is made, else it is told as missing.
+
+    Raises Refused, Unavailable.
+    """
+    found: list[Difference] = []
+    for config in [*streams(settings), *buckets(settings)]:
+        share = config.name == AUDIO_STREAM and not settings.audio_max_bytes
+        there = await topology_server.stream(js, config, create=create, with_share=share)
+        found += differences(str(config.name), topology_server.declared(config), there, limited=share)
+    for stream, consumer in consumers(settings).items():
+        there = await topology_server.consumer(js, stream, consumer, create=create)
+        found += differences(f"{stream} {consumer.durable_name}", topology_server.declared(consumer), there)
+    return found

@@ -90,7 +90,7 @@ Serve: TypeAlias = Callable[[Services, int], Awaitable[None]]
 async def run(settings: GatewaySettings, serve_on: Serve = serve_http) -> None:
     """Serve until cancelled. Raises Unavailable when the broker cannot be reached at start."""
     async with connect(settings, "gateway") as (client, js):
-        await topology.ensure(js, settings)
+        settings = await topology.ensure(js, settings)
         services = await open_services(settings, client, js)
         async with (
             services.fanout.running(),

@@ -64,9 +64,9 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled; then give back the jobs in hand and end the engine."""
-        settings = self._settings
-        async with connect(settings, f"gpu-worker {settings.name()}") as (client, js):
-            await topology.ensure(js, settings)
+        name = f"gpu-worker {self._settings.name()}"
+        async with connect(self._settings, name) as (client, js):
+            settings = self._settings = await topology.ensure(js, self._settings)
             self._statuses = await WorkerStatuses.open(js)
             services = Services(
                 settings,

@@ -15,7 +15,6 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from broker import topology
 from broker.connection import BrokerSettings, connect, reconnected
 from broker.errors import AlreadySubmitted, Conflict, ObjectCorrupt, ObjectMissing, Unavailable
 from broker.event_log import EventLog, Logged
@@ -40,18 +39,6 @@ async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 async def stored_messages(js: JetStreamContext) -> int:
     return int((await js.stream_info(f"OBJ_{subjects.AUDIO_BUCKET}")).state.messages)
-
-
-async def test_topology_is_idempotent_and_follows_settings(broker_settings: BrokerSettings) -> None:
-    async with connect(broker_settings, "a") as (_, one), connect(broker_settings, "b") as (_, two):
-        await asyncio.gather(topology.ensure(one, broker_settings), topology.ensure(two, broker_settings))
-        await topology.ensure(one, broker_settings)
-        changed = msgspec.structs.replace(broker_settings, job_retention_secs=3600.0, job_ack_wait_secs=7.0)
-        await topology.ensure(two, changed)
-        assert (await one.stream_info(subjects.EVENTS_STREAM)).config.max_age == 3600
-        assert (await one.stream_info(f"KV_{subjects.RECORDS_BUCKET}")).config.max_age == 3600
-        info = await one.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
-        assert info.config.ack_wait == 7
 
 
 async def test_connect_gives_up_in_words() -> None:

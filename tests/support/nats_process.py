@@ -11,8 +11,9 @@ START_TIMEOUT_SECS = 10
 
 
 class NatsProcess:
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, -1
+    def __init__(self, folder: Path, config: str = "") -> None:
+        """`config` is the text of a configuration file, for what no option of the command line sets."""
+        self._folder, self._port, self._config = folder, -1, config
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -21,6 +22,10 @@ class NatsProcess:
         ports = self._folder / "ports"
         ports.mkdir(parents=True, exist_ok=True)
         command = nats_server.command(self._port, self._folder / "store", ports)
+        if self._config:
+            file = self._folder / "nats.conf"
+            file.write_text(self._config)
+            command += ["--config", str(file)]
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_TIMEOUT_SECS

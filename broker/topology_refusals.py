@@ -1,0 +1,40 @@
+"""Why JetStream refuses a stream or consumer, in a sentence for whoever runs the server. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NO_PEERS, REPLICAS_WITHOUT_CLUSTER, SUBJECTS_OVERLAP = 10005, 10074, 10065
+NOT_FOR_ACCOUNT, NOT_ENABLED = 10039, 10076
+ACCOUNT_LIMIT, SERVER_LIMIT, STREAM_LIMIT, MAX_BYTES_REQUIRED = 10002, 10047, 10122, 10113
+TOO_LARGE = frozenset({NO_PEERS, ACCOUNT_LIMIT, SERVER_LIMIT, STREAM_LIMIT})
+"""Refusals that a smaller max_bytes may mend."""
+
+
+def refusal(code: int, description: str, config: Mapping[str, Any], others: list[str]) -> str:
+    """`others` are streams that have one of the subjects already."""
+    name, replicas = config.get("name", "it"), config.get("num_replicas")
+    match code:
+        case _ if code in (NO_PEERS, REPLICAS_WITHOUT_CLUSTER) and replicas and replicas > 1:
+            why = (
+                "this nats-server is no cluster"
+                if code == REPLICAS_WITHOUT_CLUSTER
+                else "the cluster has no room"
+            )
+            return f"NATS_REPLICAS={replicas}: {why} for {replicas} replicas of {name} ({description})"
+        case _ if code == SUBJECTS_OVERLAP:
+            taken = ", ".join(sorted(set(others))) or "another stream"
+            return (
+                f"{name} cannot be made: {taken} has its subjects ({', '.join(config['subjects'])}) already; "
+                "remove that stream or give this service an account of its own"
+            )
+        case _ if code in (NOT_FOR_ACCOUNT, NOT_ENABLED):
+            return f"JetStream is not enabled for this account ({description})"
+        case _ if code in TOO_LARGE:
+            asked = f" with max_bytes={config['max_bytes']:,}" if config.get("max_bytes", -1) > 0 else ""
+            return (
+                f"the store of nats-server has no room for {name}{asked} ({description}); see AUDIO_MAX_BYTES"
+            )
+        case _ if code == MAX_BYTES_REQUIRED:
+            return f"this account wants a max_bytes for each stream, and {name} has none ({description})"
+        case _:
+            return f"nats-server refuses {name}: {description} ({code})"
