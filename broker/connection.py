@@ -13,7 +13,7 @@ from nats.aio.client import Client, ServerVersion
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, KeyWrongLastSequenceError, NoStreamResponseError
 
-from broker.errors import AlreadySubmitted, BrokerError, Conflict, Unavailable
+from broker.errors import AlreadySubmitted, BrokerError, Conflict, Refused, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     """How to reach NATS; environment variables of the same names in capitals."""
 
     nats_url: str = "nats://127.0.0.1:4222"
+    """One server, or several of one cluster divided by commas: any of them that answers will do."""
     nats_creds: str | None = None
     """Path of a credentials file."""
     nats_tls_ca: str | None = None
@@ -48,6 +49,9 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     """How long audio is kept after its job has ended; 0: it goes together with the end."""
     audio_max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Limit of the audio bucket, so that everything else always has room; 0: a share of the server's store."""
+
+    def servers(self) -> list[str]:
+        return [url for url in (part.strip() for part in self.nats_url.split(",")) if url]
 
 
 @contextmanager
@@ -87,7 +91,12 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
     Raises Unavailable if the first connect fails, or meets a server that is too old.
     """
 
+    is_new = True
+
     async def on_error(error: Exception) -> None:
+        if is_new and "authorization violation" in str(error).lower():
+            # nats-py would try the same user again and again, hundreds of times a second.
+            raise Refused("nats-server refuses the user and password of NATS_URL, or NATS_CREDS")
         log.warning("nats: %s: %s", type(error).__name__, error)
 
     closing = False
@@ -113,6 +122,7 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
                 disconnected_cb=on_disconnected,
                 reconnected_cb=on_reconnected,
             )
+    is_new = False
     try:
         _check(client.connected_server_version)
         yield client, client.jetstream(timeout=10)
@@ -176,8 +186,11 @@ async def _first_connection(settings: BrokerSettings, **options: Any) -> _Client
     while True:
         client = _Client()
         try:
-            await client.connect(settings.nats_url, user_credentials=settings.nats_creds, **options)
+            await client.connect(settings.servers(), user_credentials=settings.nats_creds, **options)
             return client
+        except Refused:
+            await client.close()
+            raise
         except (nats.errors.NoServersError, OSError) as error:
             log.info("nats: no server at %s yet (%s)", settings.nats_url, error)
             await asyncio.sleep(0.1)
