@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any
@@ -11,21 +13,20 @@ import msgspec
 import nats.errors
 from nats.aio.client import Client, ServerVersion
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, KeyWrongLastSequenceError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError
 
-from broker.errors import AlreadySubmitted, BrokerError, Conflict, Refused, Unavailable
+from broker.errors import BrokerError, ConnectionLost, Refused, StorageFull, SubjectFull, Unavailable
+from broker.verdict import Condition, verdict
 
 log = logging.getLogger(__name__)
 
-WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-"""JetStream error codes of a failed compare-and-set (expected last sequence, also per subject)."""
-SUBJECT_IS_FULL = 10077
-"""JetStream error code: max_msgs_per_subject is reached and the stream discards new messages."""
 MIN_SERVER_VERSION = (2, 11)
 """An older nats-server ignores which subjects a fence is about (broker/event_log.py), and no job would ever end."""
 
 GOODBYE_SECS = 1.5
-"""For each thing that is said on the way out; all of them together stay within the 10 s that Docker gives a container."""
+"""Timeout of each farewell request; all of them together stay within the 10 s that Docker gives a container."""
+PERMISSIONS_VIOLATION = "permissions violation"
+"""What nats-server says, beside the request that then gets no answer, where the user may not use a subject."""
 
 
 class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
@@ -54,41 +55,91 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
         return [url for url in (part.strip() for part in self.nats_url.split(",")) if url]
 
 
+class _Process:
+    """What this process's connection has been told beside the answers to its requests. A process has one connection."""
+
+    def __init__(self) -> None:
+        self.denials = 0
+        self.denied = ""
+        """The last denial, in the server's words."""
+        self.has_jetstream = True
+        self.refused_at = -math.inf
+        """When the store had no room, on the clock of time.monotonic."""
+
+    def condition(self, denials_before: int) -> Condition:
+        denied = self.denied if self.denials > denials_before else None
+        return Condition(has_jetstream=self.has_jetstream, denied=denied)
+
+
+_process = _Process()
+
+
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Turn nats errors into broker errors; JetStream API errors without a meaning of their own pass as Unavailable.
+    """Turn nats errors into broker errors (broker/verdict.py decides which).
 
     Also raises CancelledError where nats-py has lost it, in success and in failure: it uses asyncio.wait_for, which before
     Python 3.12 forgets a cancellation that comes together with the result, and its publish catches cancellations. An
     upload then lived on after its client had gone, and a worker after its SIGTERM.
     """
     task = asyncio.current_task()
-    before = task.cancelling() if task else 0
+    before, denials = task.cancelling() if task else 0, _process.denials
     try:
         yield
     except (nats.errors.Error, APIError, NoStreamResponseError, OSError, TimeoutError) as error:
         if task and task.cancelling() > before:
             raise asyncio.CancelledError from error
-        raise _ours(error) from error
+        ours = verdict(error, _process.condition(denials))
+        if isinstance(ours, StorageFull) and not isinstance(ours, SubjectFull):
+            _process.refused_at = time.monotonic()
+        raise ours from error
     if task and task.cancelling() > before:
         raise asyncio.CancelledError
 
 
-def _ours(error: Exception) -> BrokerError:
-    if isinstance(error, KeyWrongLastSequenceError):
-        return Conflict(str(error))
-    if isinstance(error, APIError):
-        if error.err_code in WRONG_LAST_SEQUENCE:
-            return Conflict(str(error))
-        return AlreadySubmitted(str(error)) if error.err_code == SUBJECT_IS_FULL else Unavailable(str(error))
-    return Unavailable(f"{type(error).__name__}: {error}")
+def refused_lately(within_secs: float) -> bool:
+    """Whether the store had no room for something of this process within this time."""
+    return time.monotonic() - _process.refused_at < within_secs
+
+
+class _Holder:
+    """Cancels the task that holds the connection when that is closed for good, and turns this into ConnectionLost.
+
+    nats-py closes its connection on almost any error that the server tells (`-ERR`), and does not come back.
+    """
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._is_lost = self._is_leaving = False
+
+    async def on_closed(self) -> None:
+        if self._task is not None and not self._is_leaving:
+            self._is_lost = True
+            self._task.cancel()
+
+    @contextmanager
+    def holding(self, client: Client) -> Iterator[None]:
+        """Raises ConnectionLost in place of everything that the loss of the connection has caused."""
+        try:
+            yield
+        except BaseException as error:
+            if not self._is_lost:
+                raise
+            if self._task is not None:
+                self._task.uncancel()
+            raise ConnectionLost(
+                f"the connection to nats-server is closed for good: {client.last_error}"
+            ) from error
+        finally:
+            self._is_leaving = True
 
 
 @asynccontextmanager
 async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Client, JetStreamContext]]:
     """A connection that reconnects for ever, flushed at the end.
 
-    Raises Unavailable if the first connect fails, or meets a server that is too old.
+    Raises Unavailable if the first connect fails, Refused where it meets a server that is too old or does not let it in;
+    ConnectionLost, whatever the caller is doing then, when the connection is closed for good.
     """
 
     is_new = True
@@ -97,6 +148,8 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
         if is_new and "authorization violation" in str(error).lower():
             # nats-py would try the same user again and again, hundreds of times a second.
             raise Refused("nats-server refuses the user and password of NATS_URL, or NATS_CREDS")
+        if PERMISSIONS_VIOLATION in str(error).lower():
+            _process.denials, _process.denied = _process.denials + 1, str(error)
         log.warning("nats: %s: %s", type(error).__name__, error)
 
     closing = False
@@ -107,8 +160,10 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
 
     async def on_reconnected() -> None:
         log.info("nats: reconnected")
+        _process.has_jetstream = client.may_have_jetstream
         client.wake()
 
+    holder = _Holder()
     with mapped_errors():
         async with asyncio.timeout(settings.nats_connect_timeout_secs):
             client = await _first_connection(
@@ -121,11 +176,14 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
                 error_cb=on_error,
                 disconnected_cb=on_disconnected,
                 reconnected_cb=on_reconnected,
+                closed_cb=holder.on_closed,
             )
     is_new = False
+    _process.has_jetstream = client.may_have_jetstream
     try:
         _check(client.connected_server_version)
-        yield client, client.jetstream(timeout=10)
+        with holder.holding(client):
+            yield client, client.jetstream(timeout=10)
     finally:
         closing = True
         # Not drain(): it waits for subscriptions to be read out, which nobody does any more.
@@ -152,7 +210,7 @@ async def goodbye(what: str) -> AsyncIterator[None]:
 def _check(version: ServerVersion) -> None:
     if (version.major, version.minor) < MIN_SERVER_VERSION:
         needed = ".".join(map(str, MIN_SERVER_VERSION))
-        raise Unavailable(f"nats-server {needed} or later is needed, this is {version.major}.{version.minor}")
+        raise Refused(f"nats-server {needed} or later is needed, this is {version.major}.{version.minor}")
 
 
 async def reconnected(js: JetStreamContext) -> None:
@@ -169,6 +227,11 @@ class _Client(Client):
     def __init__(self) -> None:
         super().__init__()
         self.reconnection = asyncio.Event()
+
+    @property
+    def may_have_jetstream(self) -> bool:
+        """By what the server says of itself; in a cluster it may be another server that has it."""
+        return bool(self._server_info.get("jetstream") or self._server_info.get("cluster"))
 
     def wake(self) -> None:
         """Let those go on that wait for this reconnect; later ones wait for the next."""

@@ -9,8 +9,11 @@ from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
 from broker.deleting import delete_message
+from broker.errors import Refused, TooLarge
 from broker.scanning import scan
+from broker.work_queue import publish_once
 from schemas import subjects
+from schemas.limits import clipped
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
@@ -30,10 +33,22 @@ class DeadLetters:
         self._js = js
 
     async def add(self, subject: str, body: bytes, reason: str, letter_id: str) -> None:
-        """Keep it, once per `letter_id`. Raises Unavailable."""
+        """Keep it, once per `letter_id`. Raises StorageFull, Unavailable.
+
+        A message so large that the headers beside it would be too much is cut, and the reason says so.
+        """
+        try:
+            await self._store(subject, body, reason, letter_id)
+        except TooLarge:
+            kept = body[: len(body) // 2]
+            await self._store(
+                subject, kept, f"{reason} (only its first {len(kept)} bytes are kept)", letter_id
+            )
+
+    async def _store(self, subject: str, body: bytes, reason: str, letter_id: str) -> None:
         headers = {
             subjects.ORIGIN_HEADER: subject,
-            subjects.REASON_HEADER: " ".join(reason.split()),  # a header is one line
+            subjects.REASON_HEADER: clipped(" ".join(reason.split())),  # a header is one line
             str(Header.MSG_ID.value): letter_id,
         }
         with mapped_errors():
@@ -58,14 +73,25 @@ class DeadLetters:
         return int(info.state.messages)
 
     async def requeue(self, seq: int) -> str:
-        """Put it back where it was; the subject. Raises KeyError where there is none, Unavailable."""
+        """Put it back where it was; the subject.
+
+        Raises KeyError where there is none; AlreadySubmitted for a job that is in the queue again; Refused for a letter that
+        was in none of our queues (others can write letters too, and this must not publish for them); StorageFull, Unavailable.
+        """
         with mapped_errors():
             try:
                 stored = await self._js.get_msg(subjects.DEAD_STREAM, seq)
             except NotFoundError:
                 raise KeyError(seq) from None
-            subject = str((stored.headers or {})[subjects.ORIGIN_HEADER])
-            await self._js.publish(subject, stored.data or b"")
+        subject = str((stored.headers or {}).get(subjects.ORIGIN_HEADER, ""))
+        stream = subjects.queue_of(subject)
+        if stream is None:
+            raise Refused(f"the dead letter {seq} comes from {subject[:200]!r}, which is no queue")
+        if stream == subjects.JOBS_STREAM:
+            await publish_once(self._js, stream, subject, stored.data or b"")
+        else:
+            with mapped_errors():
+                await self._js.publish(subject, stored.data or b"")
         await self.remove(seq)
         return subject
 

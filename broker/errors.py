@@ -1,4 +1,4 @@
-"""What can go wrong with the broker. Nothing above this package catches nats.errors."""
+"""What can go wrong with the broker. Nothing above this package catches nats.errors; broker/verdict.py decides which is which."""
 
 
 class BrokerError(Exception):
@@ -6,11 +6,27 @@ class BrokerError(Exception):
 
 
 class Unavailable(BrokerError):
-    """The server cannot be reached or did not answer in time."""
+    """Transient: the server cannot be reached or did not answer in time. The same will work later."""
+
+
+class StorageFull(BrokerError):
+    """The store has no room for this. The same will work once there is room."""
+
+
+class SubjectFull(StorageFull):
+    """The stream holds as many messages on this subject as it may. There may be room for others."""
 
 
 class Refused(BrokerError):
-    """The server says no for good: trying again cannot help."""
+    """Permanent: the server (or this connection's rights) will never take this. Trying again cannot help."""
+
+
+class TooLarge(Refused):
+    """The message is larger than the server takes."""
+
+
+class ConnectionLost(BrokerError):
+    """The connection is closed for good: nothing of this process can work any more."""
 
 
 class Conflict(BrokerError):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 import msgspec
 from nats.aio.msg import Msg
@@ -14,8 +15,9 @@ from broker.connection import mapped_errors
 from broker.deleting import delete_subject
 from broker.errors import Conflict
 from broker.following import Follower
+from broker.reading import usable
 from broker.scanning import scan
-from schemas import events, subjects
+from schemas import events, inputs, subjects
 from schemas.jobs import JobRecord, Segment
 from schemas.model import ModelEvent
 
@@ -126,7 +128,8 @@ class EventLog:
         """The job's transcript so far. Raises Unavailable."""
         found = []
         async for logged in self.replay(subjects.event(job_id, "segment")):
-            event = events.decode(logged.type, logged.body)
+            read = partial(inputs.job_event, logged.subject)
+            event = usable(read, logged.subject, logged.seq, logged.body)
             if isinstance(event, events.SegmentAdded):
                 found.append(event.segment)
         return found

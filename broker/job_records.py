@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 from nats.js import JetStreamContext
@@ -12,9 +13,10 @@ from nats.js.kv import KeyValue
 from broker.connection import mapped_errors
 from broker.deleting import delete_subject
 from broker.errors import Conflict
+from broker.reading import usable
 from broker.scanning import scan
 from broker.topology import KV_KEY, KV_STREAM
-from schemas import subjects
+from schemas import inputs, subjects
 from schemas.errors import RequestError
 from schemas.job_lifecycle import TERMINAL, Change, IllegalChange, advance
 from schemas.jobs import JobRecord, JobRequest, JobStatus
@@ -79,8 +81,9 @@ class JobRecords:
         bucket = subjects.RECORDS_BUCKET
         found: dict[str, JobRecord] = {}
         async for stored in scan(self._js, KV_STREAM.format(bucket), KV_KEY.format(bucket, ">")):
-            record = msgspec.json.decode(stored.body, type=JobRecord)
-            found[record.id] = record
+            read = partial(inputs.record, subjects.last_token(stored.subject))
+            if (record := usable(read, stored.subject, stored.seq, stored.body)) is not None:
+                found[record.id] = record
         async for stored in scan(self._js, subjects.JOBS_STREAM, subjects.ALL_SUBMITS):
             job_id = subjects.last_token(stored.subject)
             queued = None if job_id in found else _from_submission(job_id, stored.body, stored.time)
@@ -122,9 +125,12 @@ class JobRecords:
         with mapped_errors():
             try:
                 entry = await self._bucket.get(job_id)
-                return msgspec.json.decode(entry.value or b"", type=JobRecord), entry.revision or 0
             except KeyNotFoundError:
                 return await self._queued(job_id), 0
+            revision, place = entry.revision or 0, KV_KEY.format(subjects.RECORDS_BUCKET, job_id)
+            record = usable(partial(inputs.record, job_id), place, revision, entry.value or b"")
+            # Where the record cannot be used the submission counts, and the next change is written over the record.
+            return (record, revision) if record is not None else (await self._queued(job_id), revision)
 
     async def _queued(self, job_id: str) -> JobRecord | None:
         """What the submission alone says of the job."""

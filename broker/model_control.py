@@ -5,7 +5,8 @@ from nats.aio.client import Client
 from nats.errors import NoRespondersError
 
 from broker.connection import mapped_errors
-from broker.errors import BrokerError, Unavailable
+from broker.errors import BrokerError, Refused
+from schemas.inputs import MODEL_REPLY, Unreadable
 from schemas.model import ModelStatus, UnloadRequest
 from schemas.subjects import model_control
 
@@ -29,16 +30,19 @@ async def request_model(
 ) -> ModelStatus:
     """`action` is status, load or unload; the model's status after it, without waiting for what was asked.
 
-    Raises ModelRefused, NoWorker, Unavailable.
+    Raises ModelRefused, NoWorker, Refused, Unavailable.
     """
     body = msgspec.json.encode(UnloadRequest(force=force)) if action == "unload" else b""
     try:
         with mapped_errors():
             reply = await client.request(model_control(action, worker_id), body, timeout=TIMEOUT_SECS)
-    except Unavailable as error:
+    except BrokerError as error:
         if isinstance(error.__cause__, NoRespondersError):
             raise NoWorker("no worker answers") from error
         raise
     if reply.headers and ERROR_HEADER in reply.headers:
         raise ModelRefused(reply.headers[ERROR_HEADER])
-    return msgspec.json.decode(reply.data, type=ModelStatus)
+    try:
+        return MODEL_REPLY.read(reply.data)
+    except Unreadable as error:
+        raise Refused(f"the worker's answer cannot be read: {error}") from error

@@ -9,22 +9,26 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import msgspec
 from nats.js import JetStreamContext
-from nats.js.api import Header, ObjectInfo, ObjectMetaOptions, PubAck
+from nats.js.api import Header, ObjectInfo, ObjectMetaOptions
 from nats.js.client import JetStreamContext as _Js
-from nats.js.errors import NotFoundError, ObjectNotFoundError
+from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
 from broker.errors import ObjectCorrupt, ObjectMissing
+from broker.pipeline import Pipeline, pipeline
+from broker.reading import usable
 from broker.scanning import scan
 from broker.topology import OBJECT_STREAM
+from schemas.inputs import OBJECT_META, ObjectMeta
+from schemas.model import Room
 
 CHUNK_BYTES = 128 * 1024
 """nats-py's and the Go client's default."""
@@ -32,6 +36,8 @@ CHUNKS_IN_FLIGHT = 64
 """8 MiB unacknowledged: more does not go faster, and this is what an upload may cost in memory."""
 WRITE_BATCH_BYTES = 4 * 1024 * 1024
 """So much is gathered before a hop to a thread that hashes and writes it."""
+DISCARD_SECS = 5.0
+"""How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
 IDLE_TIMEOUT_SECS = 30.0
 """No acknowledgement or no chunk for so long means that the server is gone."""
 
@@ -53,39 +59,38 @@ class ObjectStore:
     async def put(self, name: str, source: AsyncIterator[bytes]) -> StoredObject:
         """Store all of `source`. If that fails or is cancelled, nothing of it stays.
 
-        Raises Unavailable, and whatever `source` raises.
+        Raises StorageFull, as soon as a chunk is refused and whatever `source` is waiting for then; Refused, Unavailable, and
+        whatever `source` raises.
         """
         nuid = self._js._nc._nuid.next().decode()
-        subject = self._chunks(nuid)
-        in_flight: deque[asyncio.Future[PubAck]] = deque()
+        async with pipeline(self._js._nc, CHUNKS_IN_FLIGHT) as pipe:
+            try:
+                async with _unless_refused(pipe):
+                    return await self._send(pipe, nuid, name, source)
+            except BaseException:
+                await _finish(self._discard(nuid, pipe))
+                raise
+
+    async def _send(self, pipe: Pipeline, nuid: str, name: str, source: AsyncIterator[bytes]) -> StoredObject:
         digest, size, chunks = hashlib.sha256(), 0, 0
-        try:
-            async for chunk in _exact_chunks(source):
-                digest.update(chunk)
-                size, chunks = size + len(chunk), chunks + 1
-                with mapped_errors():
-                    in_flight.append(await self._js.publish_async(subject, chunk))
-                    if len(in_flight) >= CHUNKS_IN_FLIGHT:
-                        await _stored(in_flight.popleft())
-            with mapped_errors():
-                while in_flight:
-                    await _stored(in_flight.popleft())
-            info = ObjectInfo(
-                name=name,
-                bucket=self._bucket,
-                nuid=nuid,
-                size=size,
-                chunks=chunks,
-                mtime=datetime.now(UTC).isoformat(),
-                digest=digest_text(digest),
-                options=ObjectMetaOptions(max_chunk_size=CHUNK_BYTES),
-            )
-            with mapped_errors():
-                body = json.dumps(info.as_dict()).encode()
-                await self._js.publish(self._meta(name), body, headers={Header.ROLLUP: "sub"})
-        except BaseException:
-            await _finish(self._discard(subject, in_flight))
-            raise
+        async for chunk in _exact_chunks(source):
+            digest.update(chunk)
+            size, chunks = size + len(chunk), chunks + 1
+            await pipe.publish(self._chunks(nuid), chunk, IDLE_TIMEOUT_SECS)
+        await pipe.all_stored(IDLE_TIMEOUT_SECS)
+        info = ObjectInfo(
+            name=name,
+            bucket=self._bucket,
+            nuid=nuid,
+            size=size,
+            chunks=chunks,
+            mtime=datetime.now(UTC).isoformat(),
+            digest=digest_text(digest),
+            options=ObjectMetaOptions(max_chunk_size=CHUNK_BYTES),
+        )
+        with mapped_errors():
+            body = json.dumps(info.as_dict()).encode()
+            await self._js.publish(self._meta(name), body, headers={Header.ROLLUP: "sub"})
         return StoredObject(name=name, size=size, digest=str(info.digest))
 
     async def get_to_file(self, name: str, path: Path) -> int:
@@ -107,16 +112,33 @@ class ObjectStore:
             return
         with mapped_errors():
             await self._js.purge_stream(self._stream, subject=self._meta(name))
-            await self._js.purge_stream(self._stream, subject=self._chunks(info.nuid or ""))
+            await self._js.purge_stream(self._stream, subject=self._chunks(info.nuid))
 
-    async def objects(self) -> list[tuple[ObjectInfo, datetime]]:
-        """All that are whole, each with the time when it was stored. Raises Unavailable."""
+    async def digest(self, name: str) -> str | None:
+        """Of an object's content, as `digest_text` writes it; None where there is no such object. Raises Unavailable."""
+        try:
+            return (await self._info(name)).digest
+        except ObjectMissing:
+            return None
+
+    async def objects(self) -> list[tuple[ObjectMeta, datetime]]:
+        """All that are whole, each with the time when it was stored. Raises Unavailable.
+
+        A meta that cannot be used, or that says that it is of another object, is left out: it is nobody's.
+        """
         found = []
         async for stored in scan(self._js, self._stream, f"$O.{self._bucket}.M.>"):
-            info = ObjectInfo.from_response(json.loads(stored.body))
-            if not info.deleted:
+            info = usable(OBJECT_META.read, stored.subject, stored.seq, stored.body)
+            if info is not None and not info.deleted and self._meta(info.name) == stored.subject:
                 found.append((info, stored.time))
         return found
+
+    async def room(self) -> Room:
+        """How full the bucket is. Raises Unavailable."""
+        with mapped_errors():
+            info = await self._js.stream_info(self._stream)
+        limit = info.config.max_bytes or 0
+        return Room(used=info.state.bytes, limit=limit if limit > 0 else None)
 
     async def sweep_chunks(self, older_than: datetime) -> int:
         """Remove chunks that belong to no object, of uploads that have stood still since then; of how many uploads.
@@ -125,7 +147,7 @@ class ObjectStore:
         """
         with mapped_errors():
             info = await self._js.stream_info(self._stream, subjects_filter=self._chunks("*"))
-        known = {self._chunks(found.nuid or "") for found, _ in await self.objects()}
+        known = {self._chunks(found.nuid) for found, _ in await self.objects()}
         swept = 0
         for subject in set(info.state.subjects or {}) - known:
             with mapped_errors():
@@ -144,15 +166,20 @@ class ObjectStore:
     def _meta(self, name: str) -> str:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
-    async def _info(self, name: str) -> ObjectInfo:
+    async def _info(self, name: str) -> ObjectMeta:
+        """Raises ObjectMissing, also for a meta that cannot be used; Unavailable."""
+        place = self._meta(name)
         with mapped_errors():
-            store = await self._js.object_store(self._bucket)
             try:
-                return await store.get_info(name)
-            except ObjectNotFoundError as error:
+                stored = await self._js.get_msg(self._stream, subject=place, direct=True)
+            except NotFoundError as error:
                 raise ObjectMissing(f"there is no object {name!r}") from error
+        info = usable(OBJECT_META.read, place, stored.seq or 0, stored.data or b"")
+        if info is None or info.deleted or info.name != name:
+            raise ObjectMissing(f"there is no object {name!r} that can be used")
+        return info
 
-    async def _copy(self, info: ObjectInfo, file: BinaryIO) -> "hashlib._Hash":
+    async def _copy(self, info: ObjectMeta, file: BinaryIO) -> "hashlib._Hash":
         digest, batch, batched, received = hashlib.sha256(), [], 0, 0
 
         def flush(parts: list[bytes]) -> None:
@@ -162,7 +189,7 @@ class ObjectStore:
 
         with mapped_errors():
             sub: _Js.PushSubscription = await self._js.subscribe(
-                self._chunks(info.nuid or ""), stream=self._stream, ordered_consumer=True
+                self._chunks(info.nuid), stream=self._stream, ordered_consumer=True
             )
             try:
                 while received < (info.size or 0):
@@ -182,25 +209,37 @@ class ObjectStore:
         await asyncio.to_thread(flush, batch)
         return digest
 
-    async def _discard(self, subject: str, in_flight: deque["asyncio.Future[PubAck]"]) -> None:
+    async def _discard(self, nuid: str, pipe: Pipeline) -> None:
         """Chunks that the server is still storing would survive a purge: wait for their acknowledgement first."""
-        if in_flight:
-            await asyncio.wait(in_flight, timeout=IDLE_TIMEOUT_SECS)
-            for future in in_flight:
-                if future.done() and not future.cancelled():
-                    future.exception()  # retrieved: the upload has failed already, for a reason of its own
+        await pipe.settled(DISCARD_SECS)
         with mapped_errors():
-            await self._js.purge_stream(self._stream, subject=subject)
+            await self._js.purge_stream(self._stream, subject=self._chunks(nuid))
+
+
+@asynccontextmanager
+async def _unless_refused(pipe: Pipeline) -> AsyncIterator[None]:
+    """Stop what is done inside, also a wait for the client's next piece, when a chunk is refused; raises why."""
+    try:
+        async with asyncio.timeout(None) as scope:
+
+            async def watch() -> None:
+                await pipe.failed.wait()
+                scope.reschedule(asyncio.get_running_loop().time())
+
+            watching = asyncio.create_task(watch(), name="watch for a refused chunk")
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+    except TimeoutError:
+        pipe.check()
+        raise
 
 
 def digest_text(digest: "hashlib._Hash") -> str:
     """A SHA-256 as the object store writes it."""
     return "SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode()
-
-
-async def _stored(acknowledgement: "asyncio.Future[PubAck]") -> None:
-    async with asyncio.timeout(IDLE_TIMEOUT_SECS):
-        await acknowledgement
 
 
 async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -18,6 +18,8 @@ BATCH = 256
 """Messages per request: enough to make round trips cheap, little enough to bound memory."""
 TIMEOUT_SECS = 10.0
 END_OF_BATCH, NOT_FOUND = "204", "404"
+PENDING = "Nats-Num-Pending"
+"""On the end of a batch: how many messages that match are behind it."""
 KV_OPERATION = "KV-Operation"
 """The header that marks a key's removal."""
 
@@ -39,16 +41,20 @@ class Stored(msgspec.Struct, kw_only=True, frozen=True):
 async def scan(js: JetStreamContext, stream: str, pattern: str, after: int = 0) -> AsyncIterator[Stored]:
     """What is stored on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
     while True:
-        batch = await _batch(js, stream, pattern, after + 1)
+        batch, pending = await _batch(js, stream, pattern, after + 1)
         for stored in batch:
             if KV_OPERATION not in stored.headers:
                 yield stored
-        if len(batch) < BATCH:
+        if not batch or not pending:
             return
         after = batch[-1].seq
 
 
-async def _batch(js: JetStreamContext, stream: str, pattern: str, start: int) -> list[Stored]:
+async def _batch(js: JetStreamContext, stream: str, pattern: str, start: int) -> tuple[list[Stored], int]:
+    """One batch, and how many matching messages follow it.
+
+    A batch ends at BATCH messages or at the server's own limit of bytes, whichever comes first.
+    """
     client = js._nc
     inbox = client.new_inbox()
     request = json.dumps({"seq": start, "next_by_subj": pattern, "batch": BATCH}).encode()
@@ -62,8 +68,10 @@ async def _batch(js: JetStreamContext, stream: str, pattern: str, start: int) ->
                     message = await sub.next_msg(timeout=TIMEOUT_SECS)
                     headers = message.headers or {}
                     status = headers.get("Status")
-                    if status in (END_OF_BATCH, NOT_FOUND):
-                        return found
+                    if status == NOT_FOUND:
+                        return found, 0
+                    if status == END_OF_BATCH:
+                        return found, int(headers.get(PENDING, "0"))
                     if status is not None:
                         raise Unavailable(f"{stream} {pattern}: {status} {headers.get('Description')}")
                     found.append(

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import msgspec
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import Header
+from nats.js.errors import NotFoundError
 
 from broker.connection import BrokerSettings, mapped_errors
-from broker.errors import AlreadySubmitted, BrokerError
+from broker.errors import AlreadySubmitted, BrokerError, StorageFull
 from broker.pulling import Puller
 from schemas import subjects
 from schemas.jobs import JobRequest
@@ -72,21 +72,42 @@ class Delivery:
                 log.warning("job %s: no sign of life could be sent: %s", self.job_id, error)
 
 
+async def publish_once(js: JetStreamContext, stream: str, subject: str, body: bytes) -> None:
+    """Store a message on a subject that holds one at the most.
+
+    nats-server has one error code for all its reasons not to store, so what is there decides what a refusal means.
+    Raises AlreadySubmitted where the subject has its message, else StorageFull; Refused, Unavailable.
+    """
+    try:
+        with mapped_errors():
+            await js.publish(subject, body)
+    except StorageFull:
+        with mapped_errors():
+            try:
+                await js.get_msg(stream, subject=subject, direct=True)
+            except NotFoundError:
+                found = False
+            else:
+                found = True
+        if found:
+            raise AlreadySubmitted(subject) from None
+        raise
+
+
 class WorkQueue:
     def __init__(self, js: JetStreamContext, settings: BrokerSettings) -> None:
         self._js, self._settings = js, settings
         self._puller = Puller(js, subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
 
     async def submit(self, job_id: str, request: JobRequest) -> None:
-        """Publish the job: when this returns it is stored. Raises AlreadySubmitted, Unavailable."""
-        with mapped_errors():
-            ack = await self._js.publish(
-                subjects.submit(job_id),
-                msgspec.json.encode(request),
-                headers={str(Header.MSG_ID.value): job_id},
-            )
-        if ack.duplicate:
-            raise AlreadySubmitted(job_id)
+        """Publish the job: when this returns it is stored. Raises AlreadySubmitted, StorageFull, Refused, Unavailable.
+
+        The message has no id: nats-server would say of one that it has seen lately that it is a duplicate, also where the job
+        was erased meanwhile. That a job is there once at the most is what the limit of one message per subject is for.
+        """
+        await publish_once(
+            self._js, subjects.JOBS_STREAM, subjects.submit(job_id), msgspec.json.encode(request)
+        )
 
     async def pull(self) -> Delivery:
         """Wait, without end, for a job. Raises Unavailable when the server is gone."""

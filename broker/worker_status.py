@@ -5,8 +5,10 @@ from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
 from broker.connection import mapped_errors
+from broker.reading import usable
 from broker.scanning import scan
 from broker.topology import KV_KEY, KV_STREAM
+from schemas.inputs import WORKER_STATUS
 from schemas.model import WorkerStatus
 from schemas.subjects import WORKERS_BUCKET
 
@@ -34,5 +36,5 @@ class WorkerStatuses:
     async def alive(self) -> list[WorkerStatus]:
         """Sorted by worker id. Raises Unavailable."""
         found = scan(self._js, KV_STREAM.format(WORKERS_BUCKET), KV_KEY.format(WORKERS_BUCKET, ">"))
-        statuses = [msgspec.json.decode(stored.body, type=WorkerStatus) async for stored in found]
-        return sorted(statuses, key=lambda status: status.worker_id)
+        statuses = [usable(WORKER_STATUS.read, s.subject, s.seq, s.body) async for s in found]
+        return sorted((s for s in statuses if s is not None), key=lambda status: status.worker_id)

@@ -2,13 +2,18 @@
 
 from quart import Blueprint, Response
 
-from broker.errors import BrokerError
+from broker.connection import refused_lately
+from broker.errors import BrokerError, Unavailable
 from gateway.responses import json_response
 from gateway.services import Services
-from gateway.workers import nearest_first
+from gateway.workers import nearest_first, reasons, storage_status
 from schemas.model import Health, Liveness, ModelState
 
 NAME = "health"
+DEGRADED = "degraded"
+STILL_FULL_SECS = 60.0
+"""So long after the store has refused something /health says so, though there seems to be room: a large upload that was refused has
+left some, and nobody but nats-server knows how large its store is."""
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -20,6 +25,9 @@ def blueprint(services: Services) -> Blueprint:
 
     @health.get("/health/live")
     async def live() -> Response:
+        """A connection that is closed for good ends the process (broker/connection.py); this tells it first."""
+        if services.client.is_closed:
+            return json_response(Liveness(status="the connection to the broker is closed for good"), 503)
         return json_response(Liveness(status="ok"))
 
     @health.get("/health/ready")
@@ -37,23 +45,28 @@ async def look(services: Services) -> Health:
     """Answers always: what cannot be reached is told."""
     try:
         if not services.client.is_connected:
-            raise BrokerError
+            raise Unavailable("there is no connection to nats-server")
         workers = nearest_first(await services.statuses.alive())
         depth, dead = await services.jobs.records.queue_depth(), await services.dead.count()
-    except BrokerError:
+        room = await services.audio.room()
+    except BrokerError as error:
         return Health(
-            status="degraded",
+            status=DEGRADED,
+            reasons=[f"The message broker cannot be reached: {error}."],
             broker="unreachable",
             model_state=ModelState.OFFLINE,
             queue_depth=None,
             gpu=None,
             workers=[],
         )
-    state = workers[0].model.state if workers else ModelState.OFFLINE
+    storage = storage_status(room, refused_lately(STILL_FULL_SECS))
+    why = reasons(workers, storage)
     return Health(
-        status="degraded" if state in (ModelState.OFFLINE, ModelState.ERROR) else "ok",
+        status=DEGRADED if why else "ok",
+        reasons=why,
         broker="ok",
-        model_state=state,
+        storage=storage,
+        model_state=workers[0].model.state if workers else ModelState.OFFLINE,
         queue_depth=depth,
         dead_letters=dead,
         gpu=workers[0].gpu if workers else None,

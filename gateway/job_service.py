@@ -2,16 +2,19 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
+from broker.audio_use import AudioUse
 from broker.event_log import EventLog
 from broker.job_records import JobRecords, has_ended
 from broker.object_store import ObjectStore
+from broker.reading import usable
 from broker.worker_status import WorkerStatuses
 from gateway.listing import ListQuery, page
 from gateway.queue_estimate import Place, place
-from schemas import events, subjects
+from schemas import events, inputs, subjects
 from schemas.errors import ErrorCode, RequestError
 from schemas.job_lifecycle import Cancelled, IllegalChange
 from schemas.jobs import Job, JobList, JobRecord, JobStatus, to_job
@@ -35,7 +38,7 @@ class JobService:
         self,
         records: JobRecords,
         log: EventLog,
-        audio: ObjectStore,
+        audio: AudioUse,
         results: ObjectStore,
         statuses: WorkerStatuses,
         audio_retention_secs: float,
@@ -43,6 +46,7 @@ class JobService:
         self.records, self._log, self._audio, self._results = records, log, audio, results
         self._statuses, self._audio_retention_secs = statuses, audio_retention_secs
         self._view = QueueView(seen_at=-QUEUE_VIEW_SECS, queue=[], workers=[])
+        self._looking = asyncio.Lock()
 
     async def record(self, job_id: str) -> JobRecord:
         """Raises RequestError `not_found`, Unavailable."""
@@ -56,7 +60,7 @@ class JobService:
         segments = await self._log.segments(record.id)
         percent = 0
         if not has_ended(record) and (last := await self._log.last(record.id, "progress")):
-            progress = events.decode(last.type, last.body)
+            progress = usable(partial(inputs.job_event, last.subject), last.subject, last.seq, last.body)
             percent = progress.percent if isinstance(progress, events.Progress) else 0
         found = await self._place(record)
         return to_job(record, segments, percent, queue_position=found.position, eta=found.eta)
@@ -76,7 +80,7 @@ class JobService:
         await self._log.append_terminal(record, datetime.now(UTC))
         await self.records.unqueue(job_id)
         if self._audio_retention_secs == 0:
-            await self._audio.delete(record.request.audio or job_id)
+            await self._audio.release(record)
         return record
 
     async def erase(self, job_id: str) -> None:
@@ -86,7 +90,7 @@ class JobService:
             raise RequestError(
                 ErrorCode.JOB_RUNNING, "Only a job that has ended can be erased: cancel it first."
             )
-        await self._audio.delete(record.request.audio or job_id)
+        await self._audio.release(record)
         await self._results.delete(job_id)
         await self._log.erase(job_id)
         await self.records.erase(job_id)
@@ -98,11 +102,23 @@ class JobService:
     async def _place(self, record: JobRecord) -> Place:
         if record.status is not JobStatus.QUEUED:
             return Place(position=None, eta=None)
-        now = asyncio.get_running_loop().time()
-        if now - self._view.seen_at >= QUEUE_VIEW_SECS or record.id not in self._view.queue:
-            queue, workers = await self.records.queue(), await self._statuses.alive()
-            self._view = QueueView(seen_at=now, queue=queue, workers=workers)
-        return place(record.id, self._view.queue, self._view.workers, datetime.now(UTC))
+        view = await self._queue_with(record.id)
+        return place(record.id, view.queue, view.workers, datetime.now(UTC))
+
+    async def _queue_with(self, job_id: str) -> QueueView:
+        """The queue as it was a second ago at the most, or, for a job that was not there then, as it is now.
+
+        However many ask at once, one looks and the others wait for what it sees.
+        """
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        async with self._looking:
+            view, now = self._view, loop.time()
+            is_fresh = now - view.seen_at < QUEUE_VIEW_SECS and job_id in view.queue
+            if not is_fresh and view.seen_at < asked_at:
+                queue, workers = await self.records.queue(), await self._statuses.alive()
+                self._view = QueueView(seen_at=now, queue=queue, workers=workers)
+            return self._view
 
     async def _has_left_the_queue(self, job_id: str) -> bool:
         """A worker writes the end, tells it, and then acknowledges; in between nothing may be taken from under it."""

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from schemas.errors import ErrorCode, RequestError
-from schemas.jobs import JobRecord, JobStatus, Timestamp
+from schemas.jobs import JobList, JobRecord, JobStatus, Timestamp
 
 LIMIT_DEFAULT, LIMIT_MAX = 50, 500
+MAX_CURSOR_CHARS = 256
 FIELDS = ("limit", "cursor", "status", "created_after")
 
 
@@ -44,7 +45,7 @@ def parse_query(given: Mapping[str, object]) -> ListQuery:
     return ListQuery(
         limit=int(limit),
         before=_cursor(str(given["cursor"])) if given.get("cursor") else None,
-        status=_convert(given, "status", JobStatus, ", ".join(JobStatus)),
+        status=_status(given),
         created_after=_convert(
             given, "created_after", Timestamp, "a time with its zone, as 2026-11-25T12:00:00Z"
         ),
@@ -65,6 +66,17 @@ def page(records: Iterable[JobRecord], query: ListQuery) -> tuple[list[JobRecord
     return shown, _place(shown[-1]).encode() if len(wanted) > len(shown) else None
 
 
+def fitting(found: JobList, max_bytes: int) -> JobList:
+    """The same page, or its beginning where the whole of it is larger than `max_bytes` as JSON."""
+    room = max_bytes - len(msgspec.json.encode(JobList(jobs=[], next_cursor="x" * MAX_CURSOR_CHARS)))
+    for count, job in enumerate(found.jobs):
+        room -= len(msgspec.json.encode(job)) + 1
+        if room < 0 and count:
+            last = found.jobs[count - 1]
+            return JobList(jobs=found.jobs[:count], next_cursor=Cursor(last.created_at, last.id).encode())
+    return found
+
+
 def _place(record: JobRecord) -> Cursor:
     return Cursor(record.created_at, record.id)
 
@@ -74,6 +86,13 @@ def _cursor(text: str) -> Cursor:
         return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
     except (msgspec.DecodeError, binascii.Error, ValueError) as error:
         raise RequestError(ErrorCode.INVALID_OPTION, "The cursor is none of ours.", "cursor") from error
+
+
+def _status(given: Mapping[str, object]) -> JobStatus | None:
+    status: JobStatus | None = _convert(given, "status", JobStatus, ", ".join(JobStatus))
+    if status is not None and status != given["status"]:  # an unknown word reads as `unknown`
+        raise RequestError(ErrorCode.INVALID_OPTION, f"status must be {', '.join(JobStatus)}.", "status")
+    return status
 
 
 def _convert(given: Mapping[str, object], name: str, kind: Any, expected: str) -> Any:

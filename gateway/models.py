@@ -50,6 +50,8 @@ async def ask(services: Services, action: str, *, force: bool = False) -> ModelS
     A worker that was killed is in the list for some seconds more: then the next is asked.
     """
     named = request.args.get("worker_id")
+    if named and not subjects.is_job_id(named):  # the same letters: it becomes a part of a subject
+        raise RequestError(ErrorCode.INVALID_OPTION, "worker_id must be the id of a worker.", "worker_id")
     workers = [named] if named else [w.worker_id for w in nearest_first(await services.statuses.alive())]
     for worker_id in workers:
         try:

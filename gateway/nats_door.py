@@ -3,21 +3,26 @@
 Each is what HTTP does, by the same code. Gateways share the subjects, so that one of them answers.
 """
 
+import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
 
 import msgspec
+import nats.errors
 import nats.micro
 from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
 from broker.connection import goodbye
 from broker.errors import BrokerError
-from gateway.listing import parse_query
+from broker.object_store import digest_text
+from gateway.listing import fitting, parse_query
+from gateway.problems import broker_problem
 from gateway.services import Services
 from schemas.errors import ErrorCode, RequestError
+from schemas.inputs import LIST_REQUEST, Unreadable
 from schemas.jobs import Job, JobReply
 from schemas.subjects import job_control, last_token
 
@@ -25,6 +30,8 @@ log = logging.getLogger(__name__)
 
 SERVICE_NAME = "whisper-jobs"
 SERVICE_VERSION = "1.0.0"
+AT_ONCE = 64
+"""Requests that are answered at a time."""
 HEADROOM_BYTES = 4096
 """Of the server's largest payload, for headers."""
 
@@ -47,59 +54,93 @@ async def serve_jobs(services: Services) -> AsyncIterator[None]:
 
     async def list_jobs(request: Request) -> None:
         try:
-            given = msgspec.json.decode(request.data or b"{}", type=dict[str, object])
-        except msgspec.DecodeError as error:
+            given = LIST_REQUEST.read(request.data or b"{}")
+        except Unreadable as error:
             raise RequestError(
                 ErrorCode.INVALID_REQUEST, f"The filters are no JSON object: {error}."
             ) from error
-        await request.respond(msgspec.json.encode(await services.jobs.list(parse_query(given))))
+        found = fitting(await services.jobs.list(parse_query(given)), _room(services))
+        await request.respond(msgspec.json.encode(found))
 
     config = ServiceConfig(
         name=SERVICE_NAME, version=SERVICE_VERSION, description="Read, list, cancel and erase jobs"
     )
     service = await nats.micro.add_service(services.client, config)
-    try:
-        await service.add_endpoint(name="list", subject=job_control("list"), handler=_answering(list_jobs))
-        for name, handler in {"get": get, "cancel": cancel, "erase": erase}.items():
-            await service.add_endpoint(name=name, subject=job_control(name, "*"), handler=_answering(handler))
-        yield
-    finally:
-        async with goodbye(f"stop {SERVICE_NAME}"):
-            await service.stop()
+    async with asyncio.TaskGroup() as tasks:
+        answering = _Answering(tasks)
+        try:
+            await service.add_endpoint(name="list", subject=job_control("list"), handler=answering(list_jobs))
+            for name, handler in {"get": get, "cancel": cancel, "erase": erase}.items():
+                await service.add_endpoint(
+                    name=name, subject=job_control(name, "*"), handler=answering(handler)
+                )
+            yield
+        finally:
+            async with goodbye(f"stop {SERVICE_NAME}"):
+                await service.stop()
 
 
 def _id(request: Request) -> str:
     return last_token(request.subject)
 
 
-def _answering(handler: Handler) -> Handler:
-    """Whatever goes wrong, the caller gets an answer."""
+class _Answering:
+    """Whatever goes wrong, the caller gets an answer; and no request waits for the one before.
 
-    @wraps(handler)
-    async def answering(request: Request) -> None:
+    nats-py calls the handler of an endpoint for one request after the other, and an erase may wait for a worker.
+    """
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks, self._slots = tasks, asyncio.Semaphore(AT_ONCE)
+
+    def __call__(self, handler: Handler) -> Handler:
+        async def begin(request: Request) -> None:
+            await self._slots.acquire()
+            task = self._tasks.create_task(self._answer(handler, request), name=request.subject)
+            task.add_done_callback(lambda _task: self._slots.release())
+
+        return begin
+
+    async def _answer(self, handler: Handler, request: Request) -> None:
         try:
-            await handler(request)
-        except RequestError as error:
-            problem = error.problem()
-            await request.respond_error(str(problem.status), error.detail, data=msgspec.json.encode(problem))
-        except BrokerError as error:
-            log.warning("%s: %s", request.subject, error)
-            await request.respond_error("503", "The message broker did not answer; try again.")
+            try:
+                await handler(request)
+            except RequestError as error:
+                await _refuse(request, error)
+            except BrokerError as error:
+                log.warning("%s: %s", request.subject, error)
+                await _refuse(request, broker_problem(error))
+            except Exception:  # one request must not end the gateway, whatever is in it
+                log.exception("%s failed unexpectedly", request.subject)
+                await _refuse(
+                    request, RequestError(ErrorCode.INTERNAL, "An unexpected error; the log has it.")
+                )
+        except (nats.errors.Error, OSError) as error:
+            log.warning("%s could not be answered: %s", request.subject, error)
 
-    return answering
+
+async def _refuse(request: Request, error: RequestError) -> None:
+    problem = error.problem()
+    await request.respond_error(str(problem.status), problem.detail, data=msgspec.json.encode(problem))
+
+
+def _room(services: Services) -> int:
+    """Bytes that a reply may have."""
+    return services.client.max_payload - HEADROOM_BYTES
 
 
 async def _reply(services: Services, request: Request, job: Job) -> None:
     """A job that is too large for a message is stored as an object, and referenced."""
     body = msgspec.json.encode(JobReply(job=job))
-    if len(body) > services.client.max_payload - HEADROOM_BYTES:
+    if len(body) > _room(services):
         whole = msgspec.json.encode(job)
 
         async def pieces() -> AsyncIterator[bytes]:
             yield whole
 
-        await services.results.delete(job.id)
-        await services.results.put(job.id, pieces())
+        # Written anew only where it has changed, and without removing what others may be reading (gateway/sweep.py does).
+        if await services.results.digest(job.id) != digest_text(hashlib.sha256(whole)):
+            await services.results.put(job.id, pieces())
         without = msgspec.structs.replace(job, segments=[])
         body = msgspec.json.encode(JobReply(job=without, result=job.id))
     await request.respond(body)

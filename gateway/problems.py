@@ -6,12 +6,14 @@ import msgspec
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException
 
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Refused, StorageFull, TooLarge
 from schemas.errors import ErrorCode, RequestError
 
 log = logging.getLogger(__name__)
 
 BROKER_RETRY_SECS = 2
+ROOM_RETRY_SECS = 60
+"""When to ask again where the store is full: jobs have to end, or somebody to make room."""
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
@@ -22,6 +24,20 @@ def problem_response(error: RequestError) -> Response:
     return Response(body, problem.status, headers, content_type="application/problem+json")
 
 
+def broker_problem(error: BrokerError) -> RequestError:
+    """What a client is told of the broker's trouble, over both doors."""
+    match error:
+        case StorageFull():
+            return RequestError(ErrorCode.STORAGE_FULL, f"{error}.", retry_after=ROOM_RETRY_SECS)
+        case TooLarge():
+            return RequestError(ErrorCode.REQUEST_TOO_LARGE, f"{error}.")
+        case Refused():
+            return RequestError(ErrorCode.BROKER_REFUSED, f"{error}.")
+        case _:
+            detail = "The message broker did not answer; try again."
+            return RequestError(ErrorCode.BROKER_UNAVAILABLE, detail, retry_after=BROKER_RETRY_SECS)
+
+
 def install(app: Quart) -> None:
     @app.errorhandler(RequestError)
     async def bad_request(error: RequestError) -> Response:
@@ -30,10 +46,7 @@ def install(app: Quart) -> None:
     @app.errorhandler(BrokerError)
     async def broker_trouble(error: BrokerError) -> Response:
         log.warning("broker: %s", error)
-        detail = "The message broker did not answer; try again."
-        return problem_response(
-            RequestError(ErrorCode.BROKER_UNAVAILABLE, detail, retry_after=BROKER_RETRY_SECS)
-        )
+        return problem_response(broker_problem(error))
 
     @app.errorhandler(HTTPException)
     async def from_framework(error: HTTPException) -> Response:

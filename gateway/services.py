@@ -4,6 +4,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from broker.audio_use import AudioUse
 from broker.dead_letters import DeadLetters
 from broker.event_log import EventLog
 from broker.idempotency import IdempotencyKeys
@@ -48,7 +49,8 @@ async def open_services(settings: GatewaySettings, client: Client, js: JetStream
     audio, results = ObjectStore(js, AUDIO_BUCKET), ObjectStore(js, RESULTS_BUCKET)
     events, dead, records = EventLog(js), DeadLetters(js), await JobRecords.open(js)
     statuses, urls = await WorkerStatuses.open(js), await WebhookUrls.open(js)
-    jobs = JobService(records, events, audio, results, statuses, settings.audio_retention_secs)
+    use = AudioUse(js, records, audio)
+    jobs = JobService(records, events, use, results, statuses, settings.audio_retention_secs)
     fanout, guard, deliveries = (
         Fanout(events, settings.sse_buffer),
         Guard(settings.networks()),
@@ -72,6 +74,11 @@ async def open_services(settings: GatewaySettings, client: Client, js: JetStream
         streams=JobStreams(jobs, events, fanout, settings.sse_heartbeat_secs),
         sender=Sender(turner, urls, deliveries, dead, jobs, guard, settings.secrets(), settings.backoff()),
         sweep=Sweep(
-            audio, records, Rescue(js, dead), settings.audio_retention_secs, settings.sweep_interval_secs
+            audio,
+            results,
+            records,
+            Rescue(js, dead),
+            settings.audio_retention_secs,
+            settings.sweep_interval_secs,
         ),
     )

@@ -20,6 +20,8 @@ class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
     """`refuse` answers 503 while no model is ready; `queue` takes jobs at any time."""
     upload_idle_timeout_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     """An upload that sends nothing for so long is given up. There is no limit on its whole duration or size."""
+    max_upload_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """An upload that is larger is refused; 0: there is no limit but the room in the audio bucket."""
     sse_heartbeat_secs: Annotated[float, msgspec.Meta(gt=0)] = 15.0
     sse_buffer: Annotated[int, msgspec.Meta(ge=1)] = 1024
     """Events that may wait for one slow client; beyond that it is dropped and may resume with Last-Event-ID."""

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import msgspec
 
-from schemas import events
+from schemas import events, inputs, subjects
 from schemas.model import ModelEvent, ModelStatus
 from schemas.subjects import QUEUED
 
@@ -31,7 +31,7 @@ def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
     """
     if event_type == QUEUED:
         return frame(QUEUED, {"job_id": job_id}, seq)
-    match events.decode(event_type, body):
+    match inputs.job_event(subjects.event(job_id, event_type), body):
         case events.Started() as started:
             return frame(event_type, {"job_id": job_id, "attempt": started.attempt}, seq)
         case events.Progress(percent=percent):

@@ -7,17 +7,17 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from quart import Request
 
-from broker.errors import AlreadySubmitted, BrokerError, Conflict
+from broker.errors import AlreadySubmitted, BrokerError, Conflict, Refused, StorageFull
 from broker.idempotency import IdempotencyKeys
 from broker.model_control import request_model
 from broker.object_store import digest_text
 from gateway.services import Services
-from gateway.upload import boundary, receive
+from gateway.upload import boundary, limited, receive, within_limit
 from gateway.workers import JobsWhenUnloaded, prefers_async, refusal
 from schemas import idempotency
 from schemas.errors import ErrorCode, RequestError
@@ -55,8 +55,8 @@ async def submit(services: Services, request: Request) -> Accepted:
 async def _submit_once(services: Services, request: Request, name: str) -> Accepted:
     """For each key one job. Raises RequestError `upload_running`, `idempotency_mismatch`."""
     claim, revision = await services.keys.get(name)
-    now = datetime.now(UTC)
-    match idempotency.standing(claim, now):
+    age = await services.keys.age(revision) if claim is not None else timedelta()
+    match idempotency.standing(claim, age):
         case Standing.RUNNING:
             raise _upload_running()
         case Standing.USED if claim is not None and await services.jobs.records.get(claim.job_id):
@@ -65,12 +65,14 @@ async def _submit_once(services: Services, request: Request, name: str) -> Accep
                 raise RequestError(ErrorCode.IDEMPOTENCY_MISMATCH, detail, KEY_HEADER)
             return Accepted(job_id=claim.job_id, is_new=False, headers={})
         case Standing.USED if claim is not None:
-            # Published with an answer that was lost, or not at all, or long forgotten: the same id cannot make two jobs.
+            # Nothing is there: it was not published, or was erased, or expired. Should its message still be on its way, the
+            # same id cannot make two jobs.
             job_id = claim.job_id
         case _:
             job_id = uuid.uuid4().hex
     headers = await admit(services, request)
-    key = _HeldKey(services.keys, name, Claim(job_id=job_id, renewed_at=now), revision)
+    mine = Claim(job_id=job_id, renewed_at=datetime.now(UTC), holder=uuid.uuid4().hex)
+    key = _HeldKey(services.keys, name, mine, revision)
     async with key.held():
         job, digest = await upload(services, request, job_id)
     await key.store(fingerprint=idempotency.fingerprint(job, digest))
@@ -93,7 +95,8 @@ class _HeldKey:
             yield
         except BaseException:
             renewing.cancel()
-            await self._keys.forget(self._name)
+            await asyncio.wait([renewing])
+            await self._give_up()
             raise
         finally:
             renewing.cancel()
@@ -102,18 +105,39 @@ class _HeldKey:
             renewing.result()  # it ends by itself only with an error: somebody else has the key
 
     async def store(self, fingerprint: str | None = None) -> None:
-        """Raises RequestError where another gateway has the key."""
+        """Raises RequestError where another upload has the key, StorageFull, Unavailable."""
         now = datetime.now(UTC)
         self._claim = msgspec.structs.replace(self._claim, renewed_at=now, fingerprint=fingerprint)
         try:
             self._revision = await self._keys.put(self._name, self._claim, self._revision)
         except Conflict as error:
+            found, revision = await self._keys.get(self._name)
+            if found is None or found.holder != self._claim.holder:
+                raise _upload_running() from error
+            # An earlier write was stored and its answer lost: the key is still ours.
+            self._revision = await self._put_over(revision)
+
+    async def _put_over(self, revision: int) -> int:
+        try:
+            return await self._keys.put(self._name, self._claim, revision)
+        except Conflict as error:
             raise _upload_running() from error
 
     async def _renew(self) -> None:
+        """A renewal that fails is tried again at the next turn: three may fail before anybody else may take the key."""
         while True:
             await asyncio.sleep(idempotency.RENEW_SECS)
-            await self.store()
+            try:
+                await self.store()
+            except BrokerError as error:
+                log.warning("an idempotency key was not renewed: %s", error)
+
+    async def _give_up(self) -> None:
+        """Free the key of an upload that failed, unless somebody else has it by now."""
+        try:
+            await self._keys.give_up(self._name, self._revision)
+        except BrokerError as error:
+            log.warning("an idempotency key is not freed, it will be when it is stale: %s", error)
 
 
 async def admit(services: Services, request: Request) -> Mapping[str, str]:
@@ -136,8 +160,10 @@ async def admit(services: Services, request: Request) -> Mapping[str, str]:
 async def upload(services: Services, request: Request, job_id: str) -> tuple[JobRequest, str]:
     """Stream the request's audio into the store; the job that is asked for, and the audio's digest.
 
-    If anything fails, no audio stays.
+    If anything fails, no audio stays. Raises RequestError, StorageFull, Refused, Unavailable.
     """
+    limit = services.settings.max_upload_bytes
+    within_limit(request.content_length, limit)  # the whole form is hardly larger than its file
     content_type, created_at, digest = request.headers.get("Content-Type", ""), datetime.now(UTC), ""
     begun = time.monotonic()
 
@@ -150,7 +176,7 @@ async def upload(services: Services, request: Request, job_id: str) -> tuple[Job
     async def store(fields: dict[str, str], filename: str | None, audio: AsyncIterator[bytes]) -> None:
         nonlocal digest
         await validated(fields, filename)  # what is known already is checked before the upload
-        digest = (await services.audio.put(job_id, audio)).digest
+        digest = (await services.audio.put(job_id, limited(audio, limit))).digest
 
     try:
         form = await receive(request.body, content_type, store)
@@ -163,11 +189,19 @@ async def upload(services: Services, request: Request, job_id: str) -> tuple[Job
 
 
 async def publish(services: Services, job_id: str, job: JobRequest) -> None:
-    """Make it a job. Raises Unavailable; whether it is one is not known then, so its audio is left to the sweep."""
-    if (webhook := webhook_of(job, job.created_at or datetime.now(UTC))) is not None:
-        await services.webhook_urls.register(webhook)
-    with suppress(AlreadySubmitted):  # by a gateway that died before it could answer: the job is there
-        await services.queue.submit(job_id, job)
+    """Make it a job.
+
+    Raises StorageFull or Refused, then it is none and no audio stays; Unavailable: whether it is one is not known then, so its
+    audio is left to the sweep.
+    """
+    try:
+        if (webhook := webhook_of(job, job.created_at or datetime.now(UTC))) is not None:
+            await services.webhook_urls.register(webhook)
+        with suppress(AlreadySubmitted):  # by a gateway that died before it could answer: the job is there
+            await services.queue.submit(job_id, job)
+    except (StorageFull, Refused):
+        await services.audio.delete(job_id)
+        raise
 
 
 async def _fingerprint_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from broker.audio_use import object_of
 from broker.errors import BrokerError
 from broker.job_records import JobRecords, has_ended
 from broker.object_store import ObjectStore
@@ -18,6 +19,8 @@ from schemas.jobs import JobRecord
 
 log = logging.getLogger(__name__)
 
+RESULT_GRACE = timedelta(minutes=10)
+"""How long a result that was replaced may still be read."""
 ORPHAN_AGE = timedelta(hours=1)
 """Between the upload and the one publish there is an object without a job: for a moment, not for an hour."""
 
@@ -26,12 +29,13 @@ class Sweep:
     def __init__(
         self,
         audio: ObjectStore,
+        results: ObjectStore,
         records: JobRecords,
         rescue: Rescue,
         retention_secs: float,
         interval_secs: float,
     ) -> None:
-        self._audio, self._records, self._rescue = audio, records, rescue
+        self._audio, self._results, self._records, self._rescue = audio, results, records, rescue
         self._retention, self._interval_secs = timedelta(seconds=retention_secs), interval_secs
 
     @asynccontextmanager
@@ -51,6 +55,8 @@ class Sweep:
                 await self.once(datetime.now(UTC))
             except BrokerError as error:
                 log.warning("sweep: %s; tried again in %g s", error, self._interval_secs)
+            except Exception:  # what lies in the store must not end the gateway, whatever it is
+                log.exception("sweep: failed unexpectedly; tried again in %g s", self._interval_secs)
             await asyncio.sleep(self._interval_secs)
 
     async def once(self, now: datetime) -> None:
@@ -61,16 +67,19 @@ class Sweep:
             await self._audio.delete(name)
         if swept := await self._audio.sweep_chunks(now - ORPHAN_AGE):
             log.info("sweep: %d broken uploads go", swept)
+        # A result that is written again leaves the chunks of the one before to whoever is reading them.
+        await self._results.sweep_chunks(now - RESULT_GRACE)
 
 
 def superfluous(
     stored: dict[str, datetime], records: Iterable[JobRecord], now: datetime, retention: timedelta
 ) -> list[str]:
     """Which of the stored objects (name, time of storing) can go. Pure."""
-    kept_until: dict[str, datetime] = {}
+    is_wanted: dict[str, bool] = {}
     for record in records:
-        name = record.request.audio or record.id
+        name = object_of(record)
         ended = record.completed_at if has_ended(record) and record.completed_at is not None else None
-        until = ended + retention if ended else datetime.max.replace(tzinfo=UTC)
-        kept_until[name] = max(until, kept_until.get(name, until))
-    return [name for name, at in stored.items() if kept_until.get(name, at + ORPHAN_AGE) <= now]
+        # Differences and no sums: a time that somebody else has written may be too near the end of all dates for these.
+        wanted = ended is None or now - ended < retention
+        is_wanted[name] = wanted or is_wanted.get(name, False)
+    return [name for name, at in stored.items() if not is_wanted.get(name, now - at < ORPHAN_AGE)]

@@ -40,6 +40,22 @@ def boundary(content_type: str) -> bytes:
     return options["boundary"].encode("latin-1")
 
 
+def within_limit(size: int | None, limit: int) -> None:
+    """`limit` in bytes, 0 for none. Raises RequestError `request_too_large`."""
+    if limit and size is not None and size > limit:
+        detail = f"An upload may have {limit:,} bytes here (MAX_UPLOAD_BYTES)."
+        raise RequestError(ErrorCode.REQUEST_TOO_LARGE, detail, AUDIO_FIELD)
+
+
+async def limited(audio: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """The same pieces, as long as they are within the limit. Raises RequestError `request_too_large`."""
+    size = 0
+    async for piece in audio:
+        size += len(piece)
+        within_limit(size, limit)
+        yield piece
+
+
 async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> Upload:
     """Read the whole form; the audio goes to `sink` as it comes. Raises RequestError and what `sink` raises."""
     events = _events(body, PushMultipartParser(boundary(content_type), max_segment_count=MAX_PARTS))

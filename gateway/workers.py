@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from schemas.errors import ErrorCode
-from schemas.model import ModelState, ModelStatus, WorkerStatus
+from schemas.model import ModelState, ModelStatus, Room, StorageStatus, WorkerStatus
 
 NEAREST_FIRST = (
     ModelState.READY,
@@ -25,6 +25,10 @@ USUAL_LOAD_SECS = 10.0
 """Until a load has been measured: what large-v3 takes from a disk of today."""
 MENDING_SECS = 60
 """When to ask again where somebody must mend something, or start a worker."""
+
+
+NEARLY_FULL = 0.97
+"""Of the audio bucket's limit: an upload of any length would hardly find room."""
 
 
 class JobsWhenUnloaded(StrEnum):
@@ -45,7 +49,31 @@ class Refusal(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def nearest_first(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
-    return sorted(workers, key=lambda w: (NEAREST_FIRST.index(w.model.state), w.worker_id))
+    """A worker whose model is in a state of a later version comes last."""
+    order = {state: place for place, state in enumerate(NEAREST_FIRST)}
+    return sorted(workers, key=lambda w: (order.get(w.model.state, len(order)), w.worker_id))
+
+
+def storage_status(room: Room, refused: bool) -> StorageStatus:
+    """`refused`: the store has refused something lately."""
+    is_full = refused or (room.limit is not None and room.used >= NEARLY_FULL * room.limit)
+    return StorageStatus(audio_used=room.used, audio_limit=room.limit, full=is_full)
+
+
+def reasons(ranked: list[WorkerStatus], storage: StorageStatus) -> list[str]:
+    """Why the service is degraded, in sentences; none where it is well. `ranked` as by `nearest_first`."""
+    found = []
+    if storage.full:
+        limit = f" of {storage.audio_limit:,}" if storage.audio_limit is not None else ""
+        found.append(
+            f"The store is full: audio has {storage.audio_used:,}{limit} bytes; uploads are refused."
+        )
+    if not ranked:
+        return [*found, "No worker is running."]
+    model = ranked[0].model
+    if model.state is ModelState.ERROR:
+        found.append(f"The model cannot be loaded: {model.reason or 'its worker does not say why'}")
+    return found
 
 
 def refusal(workers: Iterable[WorkerStatus], now: datetime) -> Refusal | None:

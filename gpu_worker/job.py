@@ -284,7 +284,7 @@ class JobInHand:
         services = self._services
         await services.events.append_terminal(record, record.completed_at or datetime.now(UTC))
         if services.settings.audio_retention_secs == 0:
-            await services.store.delete(record.request.audio or self.job_id)
+            await services.audio.release(record)
         await self._delivery.ack()
         log.info("job %s: %s", self.job_id, record.status)
 

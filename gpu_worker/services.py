@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 
+from broker.audio_use import AudioUse
 from broker.dead_letters import DeadLetters
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
@@ -18,6 +19,7 @@ class Services:
         settings: WorkerSettings,
         model: Model,
         store: ObjectStore,
+        audio: AudioUse,
         records: JobRecords,
         events: EventLog,
         dead: DeadLetters,
@@ -27,6 +29,7 @@ class Services:
         """`measured` is told of each job that ran in one go: seconds of its audio, seconds on the engine."""
         self.settings, self.model, self.store, self.dead = settings, model, store, dead
         self.records, self.events, self.spool = records, events, spool
+        self.audio = audio
         self.measured = measured
         self.run_id = uuid.uuid4().hex
         """Of this process."""

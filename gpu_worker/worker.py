@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from broker import topology
+from broker.audio_use import AudioUse
 from broker.connection import connect, goodbye
 from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Unavailable
@@ -68,11 +69,13 @@ class Worker:
         async with connect(self._settings, name) as (client, js):
             settings = self._settings = await topology.ensure(js, self._settings)
             self._statuses = await WorkerStatuses.open(js)
+            store, records = ObjectStore(js, subjects.AUDIO_BUCKET), await JobRecords.open(js)
             services = Services(
                 settings,
                 self._model,
-                ObjectStore(js, subjects.AUDIO_BUCKET),
-                await JobRecords.open(js),
+                store,
+                AudioUse(js, records, store),
+                records,
                 EventLog(js),
                 DeadLetters(js),
                 Spool(settings.spool()),

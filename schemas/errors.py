@@ -1,11 +1,12 @@
 """The error vocabulary: stable codes, and what each means over HTTP. RFC 9457 problem details."""
 
-from enum import StrEnum
-
 import msgspec
 
+from schemas.enums import Told
+from schemas.limits import clipped
 
-class ErrorCode(StrEnum):
+
+class ErrorCode(Told):
     """Stable: clients may switch on these. A new one is added, none is renamed."""
 
     # What a request can get wrong.
@@ -23,7 +24,10 @@ class ErrorCode(StrEnum):
     UPLOAD_RUNNING = "upload_running"
     WEBHOOK_REFUSED = "webhook_refused"
     MODEL_NOT_READY = "model_not_ready"
+    REQUEST_TOO_LARGE = "request_too_large"
+    STORAGE_FULL = "storage_full"
     BROKER_UNAVAILABLE = "broker_unavailable"
+    BROKER_REFUSED = "broker_refused"
     INTERNAL = "internal"
     # Why a job failed. The first is also why one is refused.
     MODEL_UNAVAILABLE = "model_unavailable"
@@ -39,6 +43,8 @@ class ErrorCode(StrEnum):
     ENGINE_CRASHED = "engine_crashed"
     WORKER_CRASHED = "worker_crashed"
     TRANSCRIPTION_FAILED = "transcription_failed"
+    UNKNOWN = "unknown"
+    """Told by a process of a later version; the sentence beside it says what it is."""
 
 
 HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
@@ -57,7 +63,10 @@ HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.WEBHOOK_REFUSED: (422, "The webhook's address is not allowed here"),
     ErrorCode.MODEL_NOT_READY: (503, "The model is not ready yet"),
     ErrorCode.MODEL_UNAVAILABLE: (503, "The model cannot be loaded"),
+    ErrorCode.REQUEST_TOO_LARGE: (413, "The request is larger than is allowed here"),
+    ErrorCode.STORAGE_FULL: (507, "There is no room for this now"),
     ErrorCode.BROKER_UNAVAILABLE: (503, "The message broker cannot be reached"),
+    ErrorCode.BROKER_REFUSED: (502, "The message broker refuses this"),
     ErrorCode.INTERNAL: (500, "Something went wrong here"),
 }
 """Codes that an HTTP request can be answered with. The others are found in a job's `error` only."""
@@ -80,6 +89,10 @@ class JobError(msgspec.Struct, kw_only=True, frozen=True):
 
     code: ErrorCode
     message: str
+    """Clipped where it is very long: it goes into the job's record and every message about its end."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "message", clipped(self.message))
 
 
 class RequestError(Exception):
@@ -89,8 +102,8 @@ class RequestError(Exception):
         self, code: ErrorCode, detail: str, field: str | None = None, retry_after: int | None = None
     ) -> None:
         """`retry_after` is in whole seconds."""
-        super().__init__(detail)
-        self.code, self.detail, self.field, self.retry_after = code, detail, field, retry_after
+        super().__init__(clipped(detail))
+        self.code, self.detail, self.field, self.retry_after = code, clipped(detail), field, retry_after
 
     def problem(self) -> Problem:
         status, title = HTTP_STATUS[self.code]

@@ -1,32 +1,33 @@
 """Every event of a job: the body of a message on `whisper.events.job.<job_id>.<type>`.
 
 `queued` is not here: nats-server makes it of the submission itself (a republish), so its body is the JobRequest.
-An event of a type unknown to this version decodes as None.
+schemas/inputs.py reads them; an event of a type unknown to this version is read as None.
 """
 
 import msgspec
 
 from schemas.errors import ErrorCode
 from schemas.jobs import VERSION, JobRecord, Segment, Timestamp
+from schemas.limits import Count, Label, Name, Percent, Token
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type"):
     """Base: `at` is when it happened."""
 
     v: int = VERSION
-    job_id: str
+    job_id: Token
     at: Timestamp
 
 
 class Started(Event, kw_only=True, frozen=True, tag="started"):
     """A worker has taken the job; comes again after a crash or a release."""
 
-    worker_id: str
-    attempt: int
+    worker_id: Label
+    attempt: Count
 
 
 class Progress(Event, kw_only=True, frozen=True, tag="progress"):
-    percent: int
+    percent: Percent
 
 
 class SegmentAdded(Event, kw_only=True, frozen=True, tag="segment"):
@@ -54,7 +55,7 @@ class Invalid(Event, kw_only=True, frozen=True, tag="invalid"):
 
     code: ErrorCode
     message: str
-    field: str | None = None
+    field: Name | None = None
     """The offending field, where there is one."""
 
 
@@ -64,17 +65,10 @@ TerminalEvent = Done | JobFailed | JobCancelled
 TERMINAL_TYPES = frozenset({"done", "failed", "cancelled"})
 KNOWN_TYPES = frozenset({"started", "progress", "segment", "invalid"}) | TERMINAL_TYPES
 
-_decoder = msgspec.json.Decoder(JobEvent)
-
 
 def event_type(event: JobEvent | type[JobEvent]) -> str:
     """The last token of its subject."""
     return str(event.__struct_config__.tag)
-
-
-def decode(event_type: str, body: bytes) -> JobEvent | None:
-    """Decode an event; None for a type that this version does not know. Raises msgspec.DecodeError."""
-    return _decoder.decode(body) if event_type in KNOWN_TYPES else None
 
 
 def terminal_event(record: JobRecord, at: Timestamp) -> TerminalEvent:

@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.errors import ErrorCode, RequestError
 from schemas.jobs import VERSION, JobRequest, Timestamp
+from schemas.limits import Label, Token
 
 MAX_KEY_CHARS = 255
 RENEW_SECS = 10.0
@@ -20,9 +21,11 @@ class Claim(msgspec.Struct, kw_only=True, frozen=True):
     """The value of a key's entry in WHISPER_IDEMPOTENCY."""
 
     v: int = VERSION
-    job_id: str
+    job_id: Token
     renewed_at: Timestamp
-    fingerprint: str | None = None
+    holder: Label | None = None
+    """Of the upload that has the key: one that meets its own claim, whose answer was lost, still has it."""
+    fingerprint: Label | None = None
     """Of what was asked for; None while the first upload is running."""
 
 
@@ -35,18 +38,35 @@ class Standing(Enum):
     """It was asked for to the end; `fingerprint` tells what."""
 
 
-def standing(claim: Claim | None, now: Timestamp) -> Standing:
+def standing(claim: Claim | None, age: timedelta) -> Standing:
+    """`age` is how long ago the claim was written, by the clock of the server that keeps it."""
     if claim is None:
         return Standing.FREE
     if claim.fingerprint is not None:
         return Standing.USED
-    return Standing.FREE if now - claim.renewed_at > STALE else Standing.RUNNING
+    return Standing.FREE if age > STALE else Standing.RUNNING
 
 
 def fingerprint(request: JobRequest, digest: str) -> str:
-    """Of a submission: options, webhook, file name and the digest of the audio; not of when it was made."""
-    asked_for = msgspec.json.encode(msgspec.structs.replace(request, created_at=None, upload_secs=None))
-    return hashlib.sha256(asked_for + digest.encode()).hexdigest()
+    """Of a submission: options, webhook, file name and the digest of the audio; not of when it was made.
+
+    Only what differs from its default counts, so that an option of a later version leaves older fingerprints as they are.
+    """
+    asked_for = {
+        **_not_default(request.options),
+        **_not_default(msgspec.structs.replace(request, created_at=None, upload_secs=None)),
+    }
+    return hashlib.sha256(msgspec.json.encode(asked_for, order="sorted") + digest.encode()).hexdigest()
+
+
+def _not_default(asked: msgspec.Struct) -> dict[str, object]:
+    fields = msgspec.structs.fields(asked)
+    given = {field.name: getattr(asked, field.name) for field in fields if field.name != "options"}
+    return {
+        field.name: given[field.name]
+        for field in fields
+        if given.get(field.name, field.default) != field.default
+    }
 
 
 def entry_name(key: str) -> str:

@@ -3,7 +3,8 @@
 Theory of operation
 1. A job exists from the moment its submission is stored in WHISPER_JOBS. A job without a record is `queued`.
 2. Everything that happens to it is a Change. `advance` is the only place where a status changes.
-3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final:
+3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final
+   (nor has `unknown`, a status of a later version):
    whoever stores a terminal record first wins, because records are stored by compare-and-set.
 4. `attempts` counts claims since the last progress: a commit forgives the earlier ones, a release is none.
    `preparations` counts the worker processes in a row that began to fetch and decode it and were not heard of again: a
@@ -110,7 +111,7 @@ TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
     },
 }
 
-TERMINAL = frozenset(set(JobStatus) - set(TRANSITIONS))
+TERMINAL = frozenset({JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
 def advance(record: JobRecord, change: Change) -> JobRecord:

@@ -5,38 +5,43 @@ neighbouring versions understand each other.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 
+from schemas.enums import Asked, Told
 from schemas.errors import JobError
 from schemas.languages import AUTO
+from schemas.limits import MAX_PROMPT_CHARS, Count, Label, Name, Percent, Seconds, Text, Token, Url
 
 VERSION = 1
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its time zone; RFC 3339 in JSON."""
-MAX_PROMPT_CHARS = 1000
-"""whisper.cpp uses the last 223 tokens of a prompt without a word about the rest; this is about as many."""
 MAX_BEAM_SIZE = 8
 """whisper.cpp refuses more than 8 decoders (WHISPER_MAX_DECODERS)."""
 DEFAULT_BEAM_SIZE = 5
+MAX_WORDS = 10_000
+"""Of one segment; whisper has at most 224 tokens for one."""
+MAX_WEBHOOK_EVENTS = 16
+"""More than there are, for those of later versions."""
 
 
-class Task(StrEnum):
+class Task(Asked):
     TRANSCRIBE = "transcribe"
     TRANSLATE = "translate"
 
 
-class JobStatus(StrEnum):
+class JobStatus(Told):
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Of a later version: for this one such a job is neither running nor ended, and nothing may be done to it."""
 
 
-class WebhookEvent(StrEnum):
+class WebhookEvent(Asked):
     """What a job's webhook can be told of; the body's `type`."""
 
     STARTED = "started"
@@ -53,7 +58,7 @@ DEFAULT_WEBHOOK_EVENTS = (WebhookEvent.COMPLETED, WebhookEvent.FAILED, WebhookEv
 class TranscribeOptions(msgspec.Struct, kw_only=True, frozen=True):
     """How to transcribe. The same names are form fields over HTTP."""
 
-    language: str = AUTO
+    language: Label = AUTO
     """A whisper language code (`en`, `de`, ...) or `auto`."""
     task: Task = Task.TRANSCRIBE
     """`translate` gives English."""
@@ -72,35 +77,37 @@ class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
     """The body of a message on `whisper.jobs.submit.<job_id>`: this one publish is the submission."""
 
     v: int = VERSION
-    audio: str | None = None
+    audio: Name | None = None
     """Name of the object in the bucket WHISPER_AUDIO; the job id where it is not given."""
-    filename: str | None = None
+    filename: Name | None = None
     options: TranscribeOptions = TranscribeOptions()
-    webhook_url: str | None = None
-    webhook_events: tuple[WebhookEvent, ...] = DEFAULT_WEBHOOK_EVENTS
+    webhook_url: Url | None = None
+    webhook_events: Annotated[tuple[WebhookEvent, ...], msgspec.Meta(max_length=MAX_WEBHOOK_EVENTS)] = (
+        DEFAULT_WEBHOOK_EVENTS
+    )
     created_at: Timestamp | None = None
     """When it was submitted; the message's own time stamp where it is not given."""
-    upload_secs: float | None = None
+    upload_secs: Seconds | None = None
     """How long the gateway took to receive and store the audio."""
 
 
 class Word(msgspec.Struct, kw_only=True, frozen=True):
     """One word; times in seconds of the whole file."""
 
-    start: float
-    end: float
-    text: str
+    start: Seconds
+    end: Seconds
+    text: Text
     probability: float
 
 
 class Segment(msgspec.Struct, kw_only=True, frozen=True):
     """One segment; times in seconds of the whole file. `text` keeps whisper's leading space."""
 
-    index: int
-    start: float
-    end: float
-    text: str
-    words: list[Word] | None = None
+    index: Count
+    start: Seconds
+    end: Seconds
+    text: Text
+    words: Annotated[list[Word], msgspec.Meta(max_length=MAX_WORDS)] | None = None
 
 
 class Timings(msgspec.Struct, kw_only=True, frozen=True):
@@ -133,27 +140,27 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     """What the bucket WHISPER_RECORDS keeps of a job. Its segments are in the event log, not here."""
 
     v: int = VERSION
-    id: str
+    id: Token
     status: JobStatus
     request: JobRequest
     created_at: Timestamp
     started_at: Timestamp | None = None
     completed_at: Timestamp | None = None
-    worker_id: str | None = None
-    epoch: int = 0
+    worker_id: Label | None = None
+    epoch: Count = 0
     """Grows with each claim by a worker: what an older claim still writes is refused."""
-    attempts: int = 0
-    preparations: int = 0
+    attempts: Count = 0
+    preparations: Count = 0
     """Worker processes in a row that have begun to fetch and decode it without coming to an end."""
-    prepared_by: str | None = None
+    prepared_by: Label | None = None
     """The last of these."""
-    committed: int = 0
+    committed: Count = 0
     """Stretches that are transcribed and published for good."""
-    stretches: int | None = None
-    progress: int = 0
+    stretches: Count | None = None
+    progress: Percent = 0
     """Percent of the audio's duration."""
-    duration_secs: float | None = None
-    language: str | None = None
+    duration_secs: Seconds | None = None
+    language: Label | None = None
     """Found or asked for; None until known, and where nothing was said."""
     language_probability: float | None = None
     error: JobError | None = None

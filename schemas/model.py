@@ -1,13 +1,13 @@
 """What is told about the model and the worker that holds it."""
 
-from enum import StrEnum
-
 import msgspec
 
+from schemas.enums import Told
 from schemas.jobs import VERSION, Timestamp
+from schemas.limits import Count, Label, Name, Seconds, Token, clipped
 
 
-class ModelState(StrEnum):
+class ModelState(Told):
     UNLOADED = "unloaded"
     LOADING = "loading"
     WAITING_FOR_GPU = "waiting_for_gpu"
@@ -18,16 +18,18 @@ class ModelState(StrEnum):
     """It cannot be loaded, and trying again by itself would not help."""
     OFFLINE = "offline"
     """Told by gateways: no worker is alive."""
+    UNKNOWN = "unknown"
+    """Of a worker of a later version."""
 
 
 class GpuStatus(msgspec.Struct, kw_only=True, frozen=True):
     """One GPU as NVML tells it. Bytes."""
 
-    name: str
-    driver: str
-    vram_total: int
-    vram_used: int
-    vram_free: int
+    name: Name
+    driver: Name
+    vram_total: Count
+    vram_used: Count
+    vram_free: Count
     temperature: int | None = None
     """Degrees Celsius; None where NVML does not tell."""
 
@@ -35,12 +37,12 @@ class GpuStatus(msgspec.Struct, kw_only=True, frozen=True):
 class Vram(msgspec.Struct, kw_only=True, frozen=True):
     """The GPU's memory, in bytes."""
 
-    total: int
-    used: int
-    free: int
-    used_by_model: int | None
+    total: Count
+    used: Count
+    free: Count
+    used_by_model: Count | None
     """By our engine process; None where NVML does not tell processes apart, as inside containers."""
-    needed: int
+    needed: Count
     """What a load needs: measured at the last one, before the first an estimate from the model file."""
 
 
@@ -59,25 +61,30 @@ class ModelStatus(msgspec.Struct, kw_only=True, frozen=True):
     since: Timestamp | None = None
     reason: str | None = None
     """Why it is in `error`, or what it waits for."""
-    worker_id: str | None = None
-    model: str | None = None
-    path: str | None = None
-    backend: str | None = None
+    worker_id: Token | None = None
+    model: Name | None = None
+    path: Name | None = None
+    backend: Name | None = None
     """What the engine says that it computes on: a CUDA device's name, or `cpu`. None while no engine is ready."""
-    load_secs: float | None = None
+    load_secs: Seconds | None = None
     """How long the last load took, the warm-up included."""
     retry_at: Timestamp | None = None
     """When the GPU is looked at again; only in `waiting_for_gpu`."""
-    retry_interval_secs: float | None = None
-    idle_secs_left: float | None = None
+    retry_interval_secs: Seconds | None = None
+    idle_secs_left: Seconds | None = None
     """Until it is unloaded; None while it is needed, or is kept for ever."""
     holds_off: bool = False
     """It was unloaded with work at hand: the worker takes no job until a load is asked for or a new job comes."""
-    job_id: str | None = None
+    job_id: Token | None = None
     """The job that runs on it."""
     vram: Vram | None = None
     """None without an NVIDIA driver."""
     last_unload: UnloadReport | None = None
+
+    def __post_init__(self) -> None:
+        """An engine's last words have any length; a reason is clipped."""
+        if self.reason is not None:
+            msgspec.structs.force_setattr(self, "reason", clipped(self.reason))
 
 
 class UnloadRequest(msgspec.Struct, kw_only=True, frozen=True):
@@ -96,9 +103,9 @@ class ModelEvent(msgspec.Struct, kw_only=True, frozen=True):
     """The model has come into another state: a message on `whisper.events.model.<worker_id>.<type>`."""
 
     v: int = VERSION
-    type: str
+    type: Label
     """`model_` and the state."""
-    worker_id: str
+    worker_id: Token
     at: Timestamp
     model: ModelStatus
 
@@ -106,9 +113,9 @@ class ModelEvent(msgspec.Struct, kw_only=True, frozen=True):
 class Speed(msgspec.Struct, kw_only=True, frozen=True):
     """Weighted means over a worker's last jobs."""
 
-    real_time_factor: float
+    real_time_factor: Seconds
     """Seconds on the engine per second of audio."""
-    audio_secs: float
+    audio_secs: Seconds
     """Of audio per job."""
 
 
@@ -116,10 +123,10 @@ class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     """The value of a worker's key in WHISPER_WORKERS, renewed every few seconds; a dead worker's key expires."""
 
     v: int = VERSION
-    worker_id: str
+    worker_id: Token
     at: Timestamp
     model: ModelStatus
-    job_id: str | None = None
+    job_id: Token | None = None
     """The job on the engine."""
     speed: Speed | None = None
     """None before its first job."""
@@ -127,13 +134,35 @@ class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     """None where there is no NVIDIA driver."""
 
 
+class Room(msgspec.Struct, kw_only=True, frozen=True):
+    """Of a bucket, in bytes."""
+
+    used: int
+    limit: int | None
+    """None where the bucket has no limit of its own."""
+
+
+class StorageStatus(msgspec.Struct, kw_only=True, frozen=True):
+    """The room for audio, in bytes."""
+
+    audio_used: int
+    audio_limit: int | None
+    """AUDIO_MAX_BYTES; None where the bucket has no limit of its own."""
+    full: bool
+    """Uploads are refused (`storage_full`) until jobs have ended or somebody has made room."""
+
+
 class Health(msgspec.Struct, kw_only=True, frozen=True):
     """The answer to GET /health."""
 
     status: str
-    """`ok`, or `degraded` where the broker cannot be reached, no worker is alive or no model can be loaded."""
+    """`ok`, or `degraded`: then `reasons` say why."""
+    reasons: list[str] = []
+    """One sentence each: the broker cannot be reached, no worker is alive, no model can be loaded, the store is full, ..."""
     broker: str
     """`ok`, or `unreachable`."""
+    storage: StorageStatus | None = None
+    """None without a broker."""
     model_state: ModelState
     """Of the worker that is nearest to working; `offline` where none is alive."""
     queue_depth: int | None

@@ -6,6 +6,8 @@ A job id is one subject token and one key-value key, so it is limited to letters
 import re
 from typing import Final
 
+from schemas.limits import ID_PATTERN
+
 JOBS_STREAM: Final = "WHISPER_JOBS"
 EVENTS_STREAM: Final = "WHISPER_EVENTS"
 GPU_WORKER_CONSUMER: Final = "gpu-worker"
@@ -43,7 +45,7 @@ ORIGIN_HEADER: Final = "Whisper-Subject"
 QUEUED: Final = "queued"
 """The event that nats-server itself makes of a submission (republish): its body is the job request."""
 
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_JOB_ID = re.compile(ID_PATTERN)
 
 
 def is_job_id(text: str) -> bool:
@@ -96,6 +98,14 @@ def dead(subject: str) -> str:
     """Where a message that nobody can use is kept: `whisper.jobs.submit.<id>` as `whisper.dead.submit.<id>`."""
     kind, token = subject.rsplit(".", 2)[-2:]
     return f"{DEAD_PREFIX}.{kind}.{token}"
+
+
+def queue_of(subject: str) -> str | None:
+    """The stream of the work queue that takes messages on a subject; None for a subject of any other kind."""
+    head, _, token = subject.rpartition(".")
+    if not is_job_id(token):  # a webhook's id has the same letters
+        return None
+    return {SUBMIT_PREFIX: JOBS_STREAM, WEBHOOKS_PREFIX: WEBHOOKS_STREAM}.get(head)
 
 
 def topic(subject: str) -> str:

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from schemas.errors import ErrorCode, RequestError
-from schemas.jobs import VERSION, JobRequest, Timestamp, TranscribeOptions
+from schemas.inputs import SUBMISSION, Unreadable
+from schemas.jobs import VERSION, JobRequest, Task, Timestamp, TranscribeOptions, WebhookEvent
 from schemas.languages import AUTO, LANGUAGES
 
 
@@ -16,10 +17,10 @@ def parse_request(body: bytes) -> JobRequest:
     Raises RequestError with `invalid_request` (no JSON object, wrong types) or `invalid_option`.
     """
     try:
-        request = msgspec.json.decode(body, type=JobRequest)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from error
-    except msgspec.DecodeError as error:
+        request = SUBMISSION.read(body)
+    except Unreadable as error:
+        if isinstance(error.__cause__, msgspec.ValidationError):
+            raise _invalid(error.__cause__) from error
         raise RequestError(ErrorCode.INVALID_REQUEST, f"The job request is not JSON: {error}.") from error
     if request.v != VERSION:
         raise RequestError(
@@ -41,18 +42,26 @@ def request_from_form(fields: dict[str, str], filename: str | None, created_at: 
     given: dict[str, Any] = {name: value for name, value in fields.items() if value != ""}
     if "webhook_events" in given:
         given["webhook_events"] = [part.strip() for part in given["webhook_events"].split(",")]
-    webhook = {name: given.pop(name) for name in WEBHOOK_FIELDS if name in given}
+    outside = {name: given.pop(name) for name in WEBHOOK_FIELDS if name in given}
     try:
-        request = msgspec.convert({**webhook, "options": given}, JobRequest, strict=False)
+        request = msgspec.convert(
+            {**outside, "filename": filename, "options": given}, JobRequest, strict=False
+        )
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
-    request = msgspec.structs.replace(request, filename=filename, created_at=created_at)
+    request = msgspec.structs.replace(request, created_at=created_at)
     check(request)
     return request
 
 
 def check(request: JobRequest) -> None:
     """What types cannot say. Raises RequestError with `invalid_option` and the field."""
+    if not request.options.task.is_known:
+        detail = f"task: {request.options.task!s} is none of {', '.join(Task)}."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "task")
+    if unknown := [event for event in request.webhook_events if not event.is_known]:
+        detail = f"webhook_events: {', '.join(unknown)} is none of {', '.join(WebhookEvent)}."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_events")
     language = request.options.language
     if language != AUTO and language not in LANGUAGES:
         detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."

@@ -6,6 +6,7 @@ import msgspec
 
 from schemas.events import Done, JobCancelled, JobEvent, JobFailed, Progress, Started
 from schemas.jobs import VERSION, Job, JobRecord, JobRequest, Timestamp, WebhookEvent
+from schemas.limits import Count, Label, Token, Url
 from schemas.model import ModelEvent, ModelState, event_name
 
 MODEL_EVENTS = (event_name(ModelState.READY), event_name(ModelState.UNLOADED))
@@ -25,8 +26,8 @@ class Webhook(msgspec.Struct, kw_only=True, frozen=True):
     """A URL that was given as a job's webhook_url: the value of its key in WHISPER_WEBHOOK_URLS."""
 
     v: int = VERSION
-    id: str
-    url: str
+    id: Token
+    url: Url
     created_at: Timestamp
 
 
@@ -46,13 +47,13 @@ class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
     """A message on `whisper.webhooks.<webhook_id>`: one try."""
 
     v: int = VERSION
-    id: str
+    id: Label
     """The `webhook-id` header: the same at each try."""
     webhook: Webhook
-    type: str
-    number: int = 1
+    type: Label
+    number: Count = 1
     """Of the try."""
-    round: int = 1
+    round: Count = 1
     """Grows each time that it is given up, so that what is requeued is no duplicate of what was."""
     due: Timestamp | None = None
     """Not to be tried before."""

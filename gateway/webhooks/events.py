@@ -13,7 +13,7 @@ from broker.errors import BrokerError
 from broker.job_records import JobRecords
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from gateway.webhooks.guard import Guard
-from schemas import events, subjects
+from schemas import events, inputs, subjects
 from schemas.errors import RequestError
 from schemas.jobs import JobRecord
 from schemas.model import ModelEvent
@@ -74,7 +74,7 @@ class EventTurner:
             if kind in events.TERMINAL_TYPES:
                 del self._silent[job_id]
             return
-        event = events.decode(kind, body)
+        event = inputs.job_event(subjects.event(job_id, kind), body)
         record = await self._record(job_id, event)
         if event is None or record is None or record.request.webhook_url is None:
             self._remember_silent(job_id)

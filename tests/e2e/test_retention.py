@@ -17,7 +17,7 @@ from broker.rescue import Rescue
 from broker.work_queue import WorkQueue
 from gateway.sweep import ORPHAN_AGE, Sweep
 from schemas.jobs import JobRequest
-from schemas.subjects import AUDIO_BUCKET
+from schemas.subjects import AUDIO_BUCKET, RESULTS_BUCKET
 from tests.support.http import AUDIO, events, finish, submit
 from tests.support.system import System
 
@@ -109,7 +109,14 @@ async def test_orphans_are_swept_after_an_hour_and_nothing_else(
         await js.publish(f"$O.{AUDIO_BUCKET}.C.brokenupload{number}", b"a chunk whose gateway was killed")
     async with connect(broker_settings, "other") as (_, other):
         sweeps = [
-            Sweep(ObjectStore(j, AUDIO_BUCKET), records, Rescue(j, DeadLetters(j)), 0, 60)
+            Sweep(
+                ObjectStore(j, AUDIO_BUCKET),
+                ObjectStore(j, RESULTS_BUCKET),
+                records,
+                Rescue(j, DeadLetters(j)),
+                0,
+                60,
+            )
             for j in (js, other)
         ]
         young = datetime.now(UTC) + ORPHAN_AGE - timedelta(minutes=1)

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from schemas import subjects
 from schemas.errors import ErrorCode, JobError
-from schemas.events import Done, JobCancelled, JobFailed, decode, event_type, terminal_event
+from schemas.events import Done, JobCancelled, JobFailed, event_type, terminal_event
+from schemas.inputs import job_event
 from schemas.job_lifecycle import (
     TERMINAL,
     TRANSITIONS,
@@ -128,7 +130,7 @@ def test_terminal_events(status: JobStatus, kind: type) -> None:
     event = terminal_event(record(status), NOW)
     assert type(event) is kind
     assert event_type(event) == status
-    assert decode(event_type(event), msgspec.json.encode(event)) == event
+    assert job_event(subjects.event(event.job_id, event_type(event)), msgspec.json.encode(event)) == event
 
 
 def test_no_terminal_event_of_a_running_job() -> None:
@@ -137,4 +139,4 @@ def test_no_terminal_event_of_a_running_job() -> None:
 
 
 def test_events_of_a_later_version_are_none() -> None:
-    assert decode("sparkle", b"{}") is None
+    assert job_event(subjects.event("x", "sparkle"), b"{}") is None

@@ -15,18 +15,18 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
-    ("claim", "expected"),
+    ("claim", "age", "expected"),
     [
-        (None, Standing.FREE),
-        (Claim(job_id="j", renewed_at=NOW), Standing.RUNNING),
-        (Claim(job_id="j", renewed_at=NOW - STALE), Standing.RUNNING),
-        (Claim(job_id="j", renewed_at=NOW - STALE - SECOND), Standing.FREE),
-        (Claim(job_id="j", renewed_at=NOW, fingerprint="f"), Standing.USED),
-        (Claim(job_id="j", renewed_at=NOW - 100 * STALE, fingerprint="f"), Standing.USED),
+        (None, 0 * STALE, Standing.FREE),
+        (Claim(job_id="j", renewed_at=NOW), 0 * STALE, Standing.RUNNING),
+        (Claim(job_id="j", renewed_at=NOW - 9 * STALE), STALE, Standing.RUNNING),  # a clock that is wrong
+        (Claim(job_id="j", renewed_at=NOW), STALE + SECOND, Standing.FREE),
+        (Claim(job_id="j", renewed_at=NOW, fingerprint="f"), 0 * STALE, Standing.USED),
+        (Claim(job_id="j", renewed_at=NOW, fingerprint="f"), 100 * STALE, Standing.USED),
     ],
 )
-def test_what_a_key_means(claim: Claim | None, expected: Standing) -> None:
-    assert standing(claim, NOW) is expected
+def test_what_a_key_means(claim: Claim | None, age: timedelta, expected: Standing) -> None:
+    assert standing(claim, age) is expected
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_time() -> None:

@@ -165,7 +165,7 @@ NOT_NEXT = {"idle", "idle for long", "running"}
 
 
 def test_the_cases_cover_every_state_and_every_event() -> None:
-    assert {life.state for life in LIVES.values()} == set(RULES) == set(S) - {S.OFFLINE}
+    assert {life.state for life in LIVES.values()} == set(RULES) == set(S) - {S.OFFLINE, S.UNKNOWN}
     assert {type(event) for event in EVENTS} == set(get_args(Event))
 
 

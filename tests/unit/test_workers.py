@@ -24,7 +24,7 @@ def worker(state: ModelState, worker_id: str = "w", **model: object) -> WorkerSt
 
 
 def test_every_state_has_its_rank() -> None:
-    assert set(NEAREST_FIRST) == set(ModelState) - {ModelState.OFFLINE}
+    assert set(NEAREST_FIRST) == set(ModelState) - {ModelState.OFFLINE, ModelState.UNKNOWN}
     mixed = [worker(state, f"w{n}") for n, state in enumerate(reversed(NEAREST_FIRST))]
     assert [w.model.state for w in nearest_first(mixed)] == list(NEAREST_FIRST)
 

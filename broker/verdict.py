@@ -1,0 +1,69 @@
+"""What an error of nats-py or of nats-server's API means: transient, permanent, full, or a lost race. Pure.
+
+The numbers are JetStream's `err_code` (nats-server's server/errors.json).
+"""
+
+import msgspec
+import nats.errors
+from nats.js.errors import APIError, InvalidKeyError, KeyWrongLastSequenceError, NoStreamResponseError
+
+from broker.errors import BrokerError, Conflict, Refused, StorageFull, SubjectFull, TooLarge, Unavailable
+
+WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+"""A failed compare-and-set: expected last sequence, also per subject."""
+STORE_REFUSES = 10077
+"""Any refusal to store: max_msgs, max_bytes, max_msgs_per_subject, an error of the disk."""
+PER_SUBJECT = "per subject"
+"""Only its words tell this reason of STORE_REFUSES from the others, so nothing but /health depends on it."""
+NO_ROOM = frozenset({STORE_REFUSES, 10002, 10023, 10028, 10047})
+"""And the limits of the account and of the server: resource limits exceeded, insufficient resources, memory, storage."""
+NO_JETSTREAM = frozenset({10039, 10076})
+"""Not enabled for the account; not enabled at all."""
+MESSAGE_TOO_LARGE = 10054
+NEVER = (nats.errors.BadSubjectError, nats.errors.BadHeaderError, InvalidKeyError)
+"""A subject, header or key that no server takes."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """What is known of the connection, beside the error itself."""
+
+    has_jetstream: bool = True
+    """The server says that it has JetStream, or is in a cluster where another may have it."""
+    denied: str | None = None
+    """What the server has refused for want of permission since the request was made. It does so beside the request, which then
+    gets no answer at all."""
+
+
+def verdict(error: Exception, condition: Condition) -> BrokerError:
+    """What is raised in place of `error`."""
+    match error:
+        case KeyWrongLastSequenceError():
+            return Conflict(str(error))
+        case APIError():
+            return _api_verdict(error, condition)
+        case nats.errors.MaxPayloadError():
+            return TooLarge("the message is larger than the server's max_payload")
+        case NoStreamResponseError() | nats.errors.NoRespondersError() if not condition.has_jetstream:
+            return Refused("this nats-server has no JetStream")
+        case TimeoutError() if condition.denied is not None:
+            return Refused(condition.denied)
+        case _ if isinstance(error, NEVER):
+            return Refused(f"{type(error).__name__}: {error}")
+        case _:
+            return Unavailable(f"{type(error).__name__}: {error}")
+
+
+def _api_verdict(error: APIError, condition: Condition) -> BrokerError:
+    if error.err_code in WRONG_LAST_SEQUENCE:
+        return Conflict(str(error))
+    if error.err_code == STORE_REFUSES and PER_SUBJECT in (error.description or ""):
+        return SubjectFull(f"nats-server: {error.description} ({error.err_code})")
+    if error.err_code in NO_ROOM:
+        return StorageFull(f"nats-server has no room: {error.description} ({error.err_code})")
+    if error.err_code in NO_JETSTREAM or (error.err_code is None and not condition.has_jetstream):
+        return Refused("this nats-server has no JetStream")
+    if error.err_code == MESSAGE_TOO_LARGE:
+        return TooLarge(f"the message is larger than its stream takes: {error.description}")
+    if error.code == 400 and error.err_code is not None:
+        return Refused(f"nats-server refuses the request: {error.description} ({error.err_code})")
+    return Unavailable(str(error))
