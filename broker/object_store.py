@@ -9,7 +9,8 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
-from broker.errors import ObjectCorrupt, ObjectMissing
+from broker.errors import BrokerError, ObjectCorrupt, ObjectMissing, Unavailable
 from broker.pipeline import Pipeline, pipeline
 from broker.reading import usable
 from broker.scanning import scan
@@ -30,12 +31,16 @@ from broker.topology import OBJECT_STREAM
 from schemas.inputs import OBJECT_META, ObjectMeta
 from schemas.model import Room
 
+log = logging.getLogger(__name__)
+
 CHUNK_BYTES = 128 * 1024
 """nats-py's and the Go client's default."""
 CHUNKS_IN_FLIGHT = 64
 """8 MiB unacknowledged: more does not go faster, and this is what an upload may cost in memory."""
 WRITE_BATCH_BYTES = 4 * 1024 * 1024
 """So much is gathered before a hop to a thread that hashes and writes it."""
+SILENCE_SECS = 0.5
+"""An upload without an acknowledgement for so long makes us ask the server whether it can store anything."""
 DISCARD_SECS = 5.0
 """How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
 IDLE_TIMEOUT_SECS = 30.0
@@ -65,7 +70,7 @@ class ObjectStore:
         nuid = self._js._nc._nuid.next().decode()
         async with pipeline(self._js._nc, CHUNKS_IN_FLIGHT) as pipe:
             try:
-                async with _unless_refused(pipe):
+                async with _unless_refused(pipe, self._probe):
                     return await self._send(pipe, nuid, name, source)
             except BaseException:
                 await _finish(self._discard(nuid, pipe))
@@ -212,29 +217,56 @@ class ObjectStore:
     async def _discard(self, nuid: str, pipe: Pipeline) -> None:
         """Chunks that the server is still storing would survive a purge: wait for their acknowledgement first."""
         await pipe.settled(DISCARD_SECS)
+        try:
+            with mapped_errors():
+                await self._js.purge_stream(self._stream, subject=self._chunks(nuid))
+        except BrokerError as error:  # the upload has failed already, for a reason of its own
+            log.warning("a broken upload is left to the sweep: %s", error)
+
+    async def _probe(self) -> None:
+        """Raises StorageFull where the bucket could not be written lately; Unavailable.
+
+        A purge of what is not there changes nothing, and nats-server answers it with the stream's write error.
+        """
         with mapped_errors():
-            await self._js.purge_stream(self._stream, subject=self._chunks(nuid))
+            await self._js.purge_stream(
+                self._stream, subject=self._chunks(self._js._nc._nuid.next().decode())
+            )
 
 
 @asynccontextmanager
-async def _unless_refused(pipe: Pipeline) -> AsyncIterator[None]:
-    """Stop what is done inside, also a wait for the client's next piece, when a chunk is refused; raises why."""
+async def _unless_refused(pipe: Pipeline, probe: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Stop what is done inside, also a wait for the client's next piece, when a chunk is refused; raises why.
+
+    A server whose disk is full refuses nothing, it is silent. So `probe` is asked where no acknowledgement comes.
+    """
+    failure: BrokerError | None = None
     try:
         async with asyncio.timeout(None) as scope:
 
             async def watch() -> None:
-                await pipe.failed.wait()
-                scope.reschedule(asyncio.get_running_loop().time())
+                nonlocal failure
+                try:
+                    while not await pipe.fails_within(SILENCE_SECS):
+                        if pipe.stands_still():
+                            await probe()
+                    pipe.check()
+                except Unavailable:  # whoever waits for the acknowledgements finds that out by itself
+                    return
+                except BrokerError as error:
+                    failure = error
+                    scope.reschedule(asyncio.get_running_loop().time())
 
-            watching = asyncio.create_task(watch(), name="watch for a refused chunk")
+            watching = asyncio.create_task(watch(), name="watch for refused chunks")
             try:
                 yield
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])
     except TimeoutError:
-        pipe.check()
-        raise
+        if failure is None:
+            raise
+        raise failure from None
 
 
 def digest_text(digest: "hashlib._Hash") -> str:

@@ -30,8 +30,8 @@ class Pipeline:
         self._replies: dict[str, asyncio.Future[None]] = {}
         self._number = 0
         self._failure: Exception | None = None
-        self.failed = asyncio.Event()
-        """Set with the first refusal."""
+        self._failed = asyncio.Event()
+        self._acknowledged_before = 0
 
     async def publish(self, subject: str, body: bytes, ack_timeout_secs: float) -> None:
         """Raises what broker/verdict.py makes of a refusal, also of a message before; Unavailable."""
@@ -58,6 +58,21 @@ class Pipeline:
             with mapped_errors():
                 raise self._failure
 
+    async def fails_within(self, secs: float) -> bool:
+        """Wait for the first refusal, for `secs` at the most; whether there is one."""
+        try:
+            async with asyncio.timeout(secs):
+                await self._failed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def stands_still(self) -> bool:
+        """Whether something is on its way, and nothing was acknowledged since this was asked the last time."""
+        acknowledged = self._number - len(self._replies)
+        before, self._acknowledged_before = self._acknowledged_before, acknowledged
+        return bool(self._replies) and acknowledged == before
+
     async def settled(self, timeout_secs: float) -> None:
         """Wait until nothing is on its way any more, for `timeout_secs` at the most, whatever became of it."""
         if self._in_flight:
@@ -79,7 +94,7 @@ class Pipeline:
             _raise_for_refusal(message)
         except (APIError, NoStreamResponseError) as error:
             self._failure = self._failure or error
-            self.failed.set()
+            self._failed.set()
         future.set_result(None)
 
 

@@ -13,6 +13,9 @@ WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 """A failed compare-and-set: expected last sequence, also per subject."""
 STORE_REFUSES = 10077
 """Any refusal to store: max_msgs, max_bytes, max_msgs_per_subject, an error of the disk."""
+DISK_FULL = "no space left on device"
+"""What nats-server says, in the words of its operating system, once a stream could not be written. It says so with the next
+purge or deletion; a publish to that stream gets no answer at all, and both stay so until nats-server is restarted (2.15.1)."""
 PER_SUBJECT = "per subject"
 """Only its words tell this reason of STORE_REFUSES from the others, so nothing but /health depends on it."""
 NO_ROOM = frozenset({STORE_REFUSES, 10002, 10023, 10028, 10047})
@@ -58,7 +61,7 @@ def _api_verdict(error: APIError, condition: Condition) -> BrokerError:
         return Conflict(str(error))
     if error.err_code == STORE_REFUSES and PER_SUBJECT in (error.description or ""):
         return SubjectFull(f"nats-server: {error.description} ({error.err_code})")
-    if error.err_code in NO_ROOM:
+    if error.err_code in NO_ROOM or DISK_FULL in (error.description or ""):
         return StorageFull(f"nats-server has no room: {error.description} ({error.err_code})")
     if error.err_code in NO_JETSTREAM or (error.err_code is None and not condition.has_jetstream):
         return Refused("this nats-server has no JetStream")

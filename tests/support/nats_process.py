@@ -11,9 +11,10 @@ START_TIMEOUT_SECS = 10
 
 
 class NatsProcess:
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", store: Path | None = None) -> None:
         """`config` is the text of a configuration file, for what no option of the command line sets."""
         self._folder, self._port, self._config = folder, -1, config
+        self._store = store or folder / "store"
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -21,7 +22,7 @@ class NatsProcess:
         """Start, on the same port as before; returns when it listens."""
         ports = self._folder / "ports"
         ports.mkdir(parents=True, exist_ok=True)
-        command = nats_server.command(self._port, self._folder / "store", ports)
+        command = nats_server.command(self._port, self._store, ports)
         if self._config:
             file = self._folder / "nats.conf"
             file.write_text(self._config)

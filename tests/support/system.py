@@ -68,9 +68,10 @@ class Gateway(Process):
 class System:
     """A nats-server, and what is started on it."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, nats_config: str = "", store: Path | None = None) -> None:
+        """`store` is where nats-server keeps its streams, where not in `folder`."""
         self._folder, self._started = folder, 0
-        self.nats = NatsProcess(folder / "nats")
+        self.nats = NatsProcess(folder / "nats", nats_config, store)
         self.nats.start()
         self._env = {
             "NATS_URL": self.nats.url,

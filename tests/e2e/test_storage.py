@@ -1,0 +1,175 @@
+"""What is accepted is stored; where there is no room the client is told so at once, and everything else goes on."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.http import AUDIO, finish, submit, words
+from tests.support.jetstream import change_stream, messages, object_names
+from tests.support.system import System
+
+MIB = 2**20
+LIMIT = "jetstream { max_file_store: 60MB }"
+SPEECH = (AUDIO / "telephone.wav").read_bytes()
+
+
+def big(megabytes: int) -> bytes:
+    """A file that is no audio."""
+    return b"\x00" * (megabytes * MIB)
+
+
+@pytest.fixture
+def small_store(tmp_path: Path, demo_model: Path) -> Iterator[System]:
+    """A system whose nats-server has 60 MB for everything."""
+    system = System(tmp_path, demo_model, nats_config=LIMIT)
+    yield system
+    system.close()
+    print(system.logs())
+
+
+def post(http: httpx.Client, content: bytes, **headers: str) -> httpx.Response:
+    return http.post("/jobs", files={"audio": ("a.wav", content)}, headers=headers)
+
+
+def test_a_full_store_is_told_at_once_and_everything_else_goes_on(small_store: System) -> None:
+    http = small_store.gateway(AUDIO_RETENTION_SECS="3600").http
+    first = submit(http, "a.wav", SPEECH)
+    queued = [first, *(str(post(http, big(20)).json()["job_id"]) for _ in range(2))]
+    begun = time.monotonic()
+    refused = post(http, big(90))
+    took = time.monotonic() - begun
+    assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), refused.text
+    assert refused.headers["Retry-After"]
+    assert took < 10, f"{took:.1f} s, upload included"
+    health = http.get("/health").json()
+    assert health["status"] == "degraded"
+    assert any("full" in reason for reason in health["reasons"]), health
+    assert health["storage"]["full"]
+    assert post(http, big(20)).status_code == 507
+    # What is small has room, always: records, events, cancels and deletions.
+    assert http.delete(f"/jobs/{queued[1]}").json()["status"] == "cancelled"
+    assert http.delete(f"/jobs/{queued[1]}?erase=true").status_code == 204
+    assert http.get(f"/jobs/{queued[1]}").status_code == 404
+    # There is room again, without anybody's doing.
+    again = post(http, big(15))
+    assert again.status_code == 202, again.text
+    small_store.worker()
+    assert words(finish(http, first))
+    assert finish(http, str(again.json()["job_id"]))["status"] == "failed"  # it is no audio
+
+
+def test_the_refusal_comes_with_the_first_refused_chunk_and_not_with_the_end(small_store: System) -> None:
+    """A client that sends slowly is not left to send all of it: it hears of it while it waits to send more."""
+    gateway = small_store.gateway()
+    refused_at: list[float] = []
+    sent_at: list[float] = []
+
+    def slow_after_the_limit() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        for _ in range(80):
+            yield big(1)
+        sent_at.append(time.monotonic())
+        for _ in range(100):
+            time.sleep(0.1)
+            yield b"x"
+
+    response = gateway.http.post(
+        "/jobs",
+        content=slow_after_the_limit(),
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    refused_at.append(time.monotonic())
+    assert response.status_code == 507, response.text
+    chunks = messages(small_store.nats.url, "OBJ_WHISPER_AUDIO")
+    assert chunks == 0, "nothing of it stays"
+
+
+@pytest.mark.parametrize("limit", ["max_msgs", "max_bytes"])
+def test_a_queue_that_is_full_accepts_no_job_and_keeps_no_audio(system: System, limit: str) -> None:
+    http = system.gateway().http
+    first = submit(http, "a.wav", SPEECH)
+    change_stream(system.nats.url, "WHISPER_JOBS", **{limit: 1 if limit == "max_msgs" else 400})
+    for headers in ({}, {"Idempotency-Key": "k"}, {"Idempotency-Key": "k"}):
+        refused = post(http, SPEECH, **headers)
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), refused.text
+    assert [job["id"] for job in http.get("/jobs").json()["jobs"]] == [first]
+    assert len(object_names(system.nats.url, "WHISPER_AUDIO")) == 1
+    change_stream(system.nats.url, "WHISPER_JOBS", **{limit: -1})
+    assert post(http, SPEECH, **{"Idempotency-Key": "k"}).status_code == 202
+
+
+def test_an_erased_job_and_the_same_key_make_a_job_that_is_there(system: System) -> None:
+    http = system.gateway().http
+    job_id = post(http, SPEECH, **{"Idempotency-Key": "k"}).json()["job_id"]
+    http.delete(f"/jobs/{job_id}")
+    assert http.delete(f"/jobs/{job_id}?erase=true").status_code == 204
+    again = post(http, SPEECH, **{"Idempotency-Key": "k"})
+    assert again.status_code == 202
+    assert http.get(f"/jobs/{again.json()['job_id']}").json()["status"] == "queued"
+
+
+def test_an_upload_has_a_limit_where_one_is_set(system: System) -> None:
+    http = system.gateway(MAX_UPLOAD_BYTES=str(MIB)).http
+    assert post(http, SPEECH).status_code == 202
+    refused = post(http, big(2))
+    assert (refused.status_code, refused.json()["code"]) == (413, "request_too_large")
+
+    def unknown_length() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        yield from (big(1) for _ in range(3))
+
+    chunked = http.post(
+        "/jobs", content=unknown_length(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+    )
+    assert (chunked.status_code, chunked.json()["code"]) == (413, "request_too_large")
+    assert len(object_names(system.nats.url, "WHISPER_AUDIO")) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 60 MB that can become full."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if sys.platform != "linux" or mount is None:
+        pytest.skip("no tmpfs can be mounted here: this is no Linux")
+    mounted = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_is_told_at_once(tmp_path: Path, demo_model: Path, small_disk: Path) -> None:
+    """nats-server then stays silent: it answers no publish, until it is restarted."""
+    system = System(tmp_path, demo_model, store=small_disk)
+    try:
+        http = system.gateway().http
+        first = submit(http, "a.wav", SPEECH)
+        ballast = small_disk / "ballast"
+        with ballast.open("wb") as file:
+            while shutil.disk_usage(small_disk).free > 8 * MIB:
+                file.write(big(1))
+                file.flush()
+        begun = time.monotonic()
+        refused = post(http, big(20))
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), refused.text
+        assert time.monotonic() - begun < 10
+        assert http.get("/health").json()["status"] == "degraded"
+        ballast.unlink()
+        system.nats.stop()
+        system.nats.start()
+        system.worker()
+        assert words(finish(http, first))
+        assert http.get(f"/jobs/{submit(http, 'b.wav', SPEECH)}").status_code == 200
+    finally:
+        system.close()
+        print(system.logs())
