@@ -1,6 +1,7 @@
 """A client as users have one: httpx and an SSE reader, none of our code."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,18 @@ from typing import Any
 import httpx
 import httpx_sse
 
+READY_SECS = 15
 TERMINAL = ("done", "failed", "cancelled")
 AUDIO = Path(__file__).parent.parent / "audio"
 EXPECTED: dict[str, Any] = json.loads((AUDIO / "expected.json").read_text())
+
+
+def wait_until_ready(http: httpx.Client) -> None:
+    """Until the gateway is connected to its broker again."""
+    deadline = time.monotonic() + READY_SECS
+    while http.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline, "the gateway does not come back"
+        time.sleep(0.05)
 
 
 def submit(http: httpx.Client, name: str, content: bytes, **fields: str) -> str:
