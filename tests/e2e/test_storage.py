@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.http import AUDIO, finish, submit, wait_until_ready, words
 from tests.support.jetstream import change_stream, messages, object_names
+from tests.support.nats_process import NatsProcess
 from tests.support.system import System
 
 MIB = 2**20
@@ -27,7 +28,7 @@ def big(megabytes: int) -> bytes:
 @pytest.fixture
 def small_store(tmp_path: Path, demo_model: Path) -> Iterator[System]:
     """A system whose nats-server has 60 MB for everything."""
-    system = System(tmp_path, demo_model, nats_config=LIMIT)
+    system = System(tmp_path, demo_model, NatsProcess(tmp_path / "nats", LIMIT))
     yield system
     system.close()
     print(system.logs())
@@ -146,7 +147,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_full_is_told_at_once(tmp_path: Path, demo_model: Path, small_disk: Path) -> None:
     """nats-server then stays silent: it answers no publish, until it is restarted."""
-    system = System(tmp_path, demo_model, store=small_disk)
+    system = System(tmp_path, demo_model, NatsProcess(tmp_path / "nats", store=small_disk))
     try:
         http = system.gateway().http
         first = submit(http, "a.wav", SPEECH)

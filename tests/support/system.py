@@ -31,6 +31,14 @@ class Process:
     def pid(self) -> int:
         return self._popen.pid
 
+    @property
+    def status(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._popen.poll()
+
+    def send(self, sig: signal.Signals) -> None:
+        self._popen.send_signal(sig)
+
     def wait_for_log(self, pattern: re.Pattern[str]) -> re.Match[str]:
         deadline = time.monotonic() + UP_TIMEOUT_SECS
         while (found := pattern.search(self.log.read_text(errors="replace"))) is None:
@@ -68,10 +76,10 @@ class Gateway(Process):
 class System:
     """A nats-server, and what is started on it."""
 
-    def __init__(self, folder: Path, model: Path, nats_config: str = "", store: Path | None = None) -> None:
-        """`store` is where nats-server keeps its streams, where not in `folder`."""
+    def __init__(self, folder: Path, model: Path, nats: NatsProcess | None = None) -> None:
+        """`nats` is what it runs on; a NatsProcess of its own where none is given."""
         self._folder, self._started = folder, 0
-        self.nats = NatsProcess(folder / "nats", nats_config, store)
+        self.nats = nats or NatsProcess(folder / "nats")
         self.nats.start()
         self._env = {
             "NATS_URL": self.nats.url,
@@ -84,6 +92,17 @@ class System:
             "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
         }
         self._processes: list[Process] = []
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The `whisper-jetstream` command, as an operator of this system runs it."""
+        return subprocess.run(
+            [sys.executable, "-m", "standalone.cli", *arguments],
+            env={**os.environ, **self._env},
+            capture_output=True,
+            text=True,
+            timeout=UP_TIMEOUT_SECS,
+            check=False,
+        )
 
     def worker(self, **env: str) -> Process:
         return self._keep(Process("gpu_worker", {**self._env, **env}, self._log("worker")))
