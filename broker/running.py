@@ -54,7 +54,9 @@ def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
                 raise
         except BrokerError as error:
             return _failed(stop, [error])
-        except BaseExceptionGroup as group:  # of a task group, which says so even where only one thing went wrong
+        except (
+            BaseExceptionGroup
+        ) as group:  # of a task group, which says so even where only one thing went wrong
             broker, others = group.split(BrokerError)
             if others is not None or broker is None:
                 raise

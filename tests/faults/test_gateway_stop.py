@@ -102,7 +102,12 @@ def test_requests_that_wait_for_a_frozen_nats_server(system: System) -> None:
         with contextlib.suppress(httpx.HTTPError):
             answers.append(httpx.request(method, f"{gateway.url}{path}", timeout=30).text)
 
-    requests = (("GET", "/jobs"), ("DELETE", f"/jobs/{job_id}"), ("GET", f"/jobs/{job_id}/stream"), ("GET", "/health"))
+    requests = (
+        ("GET", "/jobs"),
+        ("DELETE", f"/jobs/{job_id}"),
+        ("GET", f"/jobs/{job_id}/stream"),
+        ("GET", "/health"),
+    )
     threads = [threading.Thread(target=ask, args=request) for request in requests]
     for thread in threads:
         thread.start()

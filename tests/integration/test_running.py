@@ -71,7 +71,11 @@ def running(work: str, stop_secs: float = 1) -> Iterator["subprocess.Popen[str]"
     script = PRELUDE.format(stop_secs=stop_secs) + work + RUN
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True, env={**os.environ, "PYTHONPATH": "."}
+        [sys.executable, "-c", script],
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "."},
     ) as process:
         assert process.stdout is not None
         try:
@@ -118,7 +122,9 @@ def test_it_is_told_what_does_not_end() -> None:
 def test_the_second_signal_ends_it_at_once(work: str, sig: signal.Signals) -> None:
     with running(work, stop_secs=30) as process:
         process.send_signal(sig)
-        time.sleep(0.2)  # two signals of a kind that come together are one: nothing tells that the first was taken
+        time.sleep(
+            0.2
+        )  # two signals of a kind that come together are one: nothing tells that the first was taken
         begun = time.monotonic()
         process.send_signal(sig)
         status, out, err = ended(process)
