@@ -114,16 +114,14 @@ class JobStreams:
 
     async def _frame(self, logged: Logged) -> bytes | None:
         """None for an event that no client is told of."""
-        record = None
+        job_id = subjects.job_of(logged.subject)
         try:
             if not sse.is_terminal(logged.type):
-                return sse.render(logged.type, logged.body, subjects.job_of(logged.subject), logged.seq)
-            record = getattr(inputs.job_event(logged.subject, logged.body), "record", None)
+                return sse.render(logged.type, logged.body, job_id, logged.seq)
+            record = events.record_of(inputs.job_event(logged.subject, logged.body))
         except inputs.Unreadable as error:
             log.warning("event %d on %s cannot be read: %s", logged.seq, logged.subject, error)
-            if not sse.is_terminal(logged.type):
-                return None
-            record = await self._jobs.records.get(subjects.job_of(logged.subject))
+            record = await self._jobs.records.get(job_id) if sse.is_terminal(logged.type) else None
         return await self._end(logged, record) if record is not None and has_ended(record) else None
 
     async def _end(self, logged: Logged, record: JobRecord) -> bytes:

@@ -48,7 +48,7 @@ def lose(client: Client, monkeypatch: pytest.MonkeyPatch, bodies: set[bytes]) ->
     for. Nobody is told."""
     real = client._process_msg
 
-    async def losing(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+    async def losing(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if data in bodies and subject.decode() == SUBJECT:
             bodies.remove(data)
         else:
