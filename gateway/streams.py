@@ -15,7 +15,7 @@ from broker.job_records import has_ended
 from gateway import sse
 from gateway.fanout import Fanout, Listener, StreamOver
 from gateway.job_service import JobService
-from schemas import inputs, subjects
+from schemas import events, inputs, subjects
 from schemas.jobs import JobRecord
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,8 @@ class JobStreams:
         try:
             if not sse.is_terminal(logged.type):
                 return sse.render(logged.type, logged.body, job_id, logged.seq)
-            record = events.record_of(inputs.job_event(logged.subject, logged.body))
+            event = inputs.job_event(logged.subject, logged.body)
+            record = event.record if isinstance(event, events.TerminalEvent) else None
         except inputs.Unreadable as error:
             log.warning("event %d on %s cannot be read: %s", logged.seq, logged.subject, error)
             record = await self._jobs.records.get(job_id) if sse.is_terminal(logged.type) else None
