@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import Header
+from nats.js.api import Header, StreamState
 from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
@@ -84,9 +84,30 @@ class EventLog:
 
     async def first_sequence(self) -> int:
         """The oldest event that is still there. Raises Unavailable."""
+        return int((await self._state()).first_seq)
+
+    async def last_sequence(self) -> int:
+        """Of the newest event, 0 where there was none yet. Raises Unavailable."""
+        return int((await self._state()).last_seq)
+
+    async def resume_point(self, topic: str, after: int) -> int:
+        """`after`, if that can be the last event that a follower of `topic` has seen; else 0, the beginning.
+
+        It cannot where the log has not come so far yet, or has an event of something else there: then it is another log,
+        made anew or restored since the follower has left. Raises Unavailable.
+        """
+        if not after or after > await self.last_sequence():
+            return 0
         with mapped_errors():
-            info = await self._js.stream_info(subjects.EVENTS_STREAM)
-        return int(info.state.first_seq)
+            try:
+                found = await self._js.get_msg(subjects.EVENTS_STREAM, seq=after, direct=True)
+            except NotFoundError:  # pruned, which makes it no less of a place
+                return after
+        return after if subjects.topic(found.subject or "") == topic else 0
+
+    async def _state(self) -> StreamState:
+        with mapped_errors():
+            return (await self._js.stream_info(subjects.EVENTS_STREAM)).state
 
     async def erase(self, job_id: str) -> None:
         """Remove all events of a job. Raises Unavailable."""

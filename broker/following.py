@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
@@ -33,15 +34,18 @@ class Follower:
         self, js: JetStreamContext, stream: str, pattern: str, deliver: Callable[[Msg], Awaitable[None]]
     ) -> None:
         self._js, self._stream, self._pattern, self._deliver = js, stream, pattern, deliver
+        self._created: datetime | None = None
         self._seen = 0
         """The sequence of the last message delivered."""
+        self._received = 0
+        """How many this consumer has delivered here."""
         self._subscription: _Js.PushSubscription | None = None
         self._gap = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow while inside. Raises Unavailable at the beginning; what is lost later is mended without a gap."""
-        self._seen = await self._last_sequence()
+        self._created, self._seen = await self._look()
         await self._subscribe()
         async with asyncio.TaskGroup() as tasks:
             mending = tasks.create_task(self._mend(), name=f"follow {self._stream}")
@@ -56,8 +60,9 @@ class Follower:
             await self._lost()
             try:
                 await self._unsubscribe()
-                # A server may have lost what it had not synced.
-                self._seen = min(self._seen, await self._last_sequence())
+                created, last = await self._look()
+                # A server may have lost what it had not synced; and of a stream that was made anew nothing is known.
+                self._created, self._seen = created, min(self._seen, last) if created == self._created else 0
                 await self._subscribe()
             except BrokerError as error:
                 log.warning("%s cannot be followed, tried again: %s", self._stream, error)
@@ -65,45 +70,47 @@ class Follower:
                 await asyncio.sleep(RETRY_SECS)
 
     async def _lost(self) -> None:
-        """Wait until the consumer is gone, or has been somewhere without us."""
+        """Wait until the consumer is gone, or has sent what did not come."""
         while True:
             try:
                 async with asyncio.timeout(CHECK_SECS):
                     await unless(self._gap.wait(), reconnected(self._js))
                     return
             except TimeoutError:
-                if not await self._is_there():
+                if not await self._is_whole():
                     return
 
-    async def _is_there(self) -> bool:
+    async def _is_whole(self) -> bool:
+        """The consumer is there, and what it had sent when it was asked has come, the last message too."""
         if self._subscription is None:
             return False
         try:
             with mapped_errors():
                 try:
-                    await self._js.consumer_info(self._stream, self._subscription._consumer)
+                    info = await self._js.consumer_info(self._stream, self._subscription._consumer)
                 except NotFoundError:
                     return False
         except BrokerError as error:  # the server is away: the reconnect will tell
             log.info("%s: the consumer could not be looked at: %s", self._stream, error)
-        return True
+            return True
+        return info.delivered is None or info.delivered.consumer_seq <= self._received
 
-    async def _last_sequence(self) -> int:
+    async def _look(self) -> tuple[datetime | None, int]:
+        """When the stream was made, and its last sequence."""
         with mapped_errors():
             info = await self._js.stream_info(self._stream)
-        return int(info.state.last_seq)
+        return info.created, int(info.state.last_seq)
 
     async def _subscribe(self) -> None:
         self._gap.clear()
-        expected = 1
+        self._received = 0
 
         async def on_message(message: Msg) -> None:
-            nonlocal expected
             sequence = message.metadata.sequence
-            if sequence.consumer != expected:  # something between did not reach us
+            if sequence.consumer != self._received + 1:  # something between did not reach us
                 self._gap.set()
                 return
-            expected += 1
+            self._received += 1
             self._seen = sequence.stream
             await self._deliver(message)
 

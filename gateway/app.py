@@ -13,7 +13,7 @@ from quart import Quart, request
 from broker import topology
 from broker.connection import connect
 from broker.errors import Unavailable
-from gateway import docs, health, jobs, models, problems
+from gateway import docs, health, jobs, models, problems, protocol
 from gateway.body import PacedBody, PacedConnection, PacedRequest
 from gateway.nats_door import serve_jobs
 from gateway.services import Services, open_services
@@ -45,6 +45,7 @@ def create_app(services: Services) -> Quart:
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     problems.install(app)
+    app.asgi_app = protocol.Net(app.asgi_app)  # type: ignore[method-assign] # how Quart wants to be wrapped
 
     @app.before_request
     async def answer_at_once_without_a_broker() -> None:
@@ -65,6 +66,7 @@ def listening_socket(settings: GatewaySettings) -> int:
 
 async def serve_http(services: Services, listening: int) -> None:
     """Until cancelled; then running requests get a moment to end, and event streams are ended."""
+    protocol.install()
     config = Config()
     config.bind = [f"fd://{listening}"]
     config.backlog = BACKLOG

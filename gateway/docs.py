@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from quart import Blueprint, Response, send_from_directory
+from quart import Blueprint, Response, abort, send_from_directory
 
 from gateway.openapi import encoded
 
@@ -33,6 +33,7 @@ def assets() -> Path:
 def blueprint() -> Blueprint:
     docs = Blueprint(NAME, __name__)
     body, folder = encoded(), assets()
+    names = frozenset(path.name for path in folder.iterdir())
 
     @docs.get("/openapi.json")
     async def openapi() -> Response:
@@ -48,6 +49,8 @@ def blueprint() -> Blueprint:
 
     @docs.get("/docs/<path:name>")
     async def asset(name: str) -> Response:
+        if name not in names:
+            abort(404)
         return await send_from_directory(folder, name)
 
     return docs

@@ -28,7 +28,8 @@ def blueprint(services: Services) -> Blueprint:
 
     @jobs.get("/jobs/<job_id>/stream")
     async def follow(job_id: str) -> Response:
-        record, after = await services.jobs.record(job_id), resume_after()
+        record = await services.jobs.record(job_id)
+        after = await services.streams.resume_point(record, resume_after())
         if await services.streams.is_over(record, after):
             return Response(status=204)  # which tells an EventSource not to come back
         return event_stream(services.streams.frames(record, after))

@@ -16,6 +16,7 @@ from schemas.jobs import JobList, JobRecord, JobStatus, Timestamp
 
 LIMIT_DEFAULT, LIMIT_MAX = 50, 500
 MAX_CURSOR_CHARS = 256
+"""Of any cursor that we have made."""
 FIELDS = ("limit", "cursor", "status", "created_after")
 
 
@@ -40,7 +41,8 @@ def parse_query(given: Mapping[str, object]) -> ListQuery:
         if name not in FIELDS:
             raise RequestError(ErrorCode.INVALID_OPTION, f"There is no filter {name!r}.", name)
     limit = str(given.get("limit", LIMIT_DEFAULT))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= LIMIT_MAX):
+    # The length first: Python refuses to make a number of more than 4,300 digits.
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and 1 <= int(limit) <= LIMIT_MAX):
         raise RequestError(ErrorCode.INVALID_OPTION, f"limit must be 1 to {LIMIT_MAX}.", "limit")
     return ListQuery(
         limit=int(limit),
@@ -83,8 +85,10 @@ def _place(record: JobRecord) -> Cursor:
 
 def _cursor(text: str) -> Cursor:
     try:
+        if len(text) > MAX_CURSOR_CHARS:
+            raise ValueError("it is too long")
         return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
-    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
+    except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError) as error:
         raise RequestError(ErrorCode.INVALID_OPTION, "The cursor is none of ours.", "cursor") from error
 
 

@@ -1,10 +1,13 @@
 """/model: see the model, load it, hand the GPU back, follow what happens to it."""
 
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from quart import Blueprint, Response, request
 
+from broker.errors import BrokerError
+from broker.event_log import Logged
 from broker.model_control import ModelRefused, NoWorker, request_model
 from gateway import sse
 from gateway.fanout import StreamOver
@@ -13,7 +16,10 @@ from gateway.services import Services
 from gateway.workers import MENDING_SECS, nearest_first
 from schemas import subjects
 from schemas.errors import ErrorCode, RequestError
+from schemas.inputs import Unreadable
 from schemas.model import ModelState, ModelStatus
+
+log = logging.getLogger(__name__)
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -76,10 +82,12 @@ async def follow(services: Services, after: int) -> AsyncIterator[bytes]:
     """The events behind `after`, then those to come, without end. Who does not resume is told the state first."""
     try:
         async with services.fanout.listening(subjects.MODEL_EVENTS_PREFIX) as listener:
+            after = await services.events.resume_point(subjects.MODEL_EVENTS_PREFIX, after)
             if after:
                 async for logged in services.events.replay(subjects.ALL_MODEL_EVENTS, after):
                     after = logged.seq
-                    yield sse.model_event(logged.body, logged.seq)
+                    if (frame := _frame(logged)) is not None:
+                        yield frame
             else:
                 ranked = nearest_first(await services.statuses.alive())
                 yield sse.model_status(ranked[0].model if ranked else offline())
@@ -87,10 +95,21 @@ async def follow(services: Services, after: int) -> AsyncIterator[bytes]:
                 live = await listener.next(services.settings.sse_heartbeat_secs)
                 if live is None:
                     yield sse.HEARTBEAT
-                elif live.seq > after:
-                    yield sse.model_event(live.body, live.seq)
+                elif live.seq > after and (frame := _frame(live)) is not None:
+                    yield frame
     except StreamOver:
         return
+    except BrokerError as error:
+        log.info("a stream of model events is cut, its client may resume: %s", error)
+
+
+def _frame(logged: Logged) -> bytes | None:
+    """None for what no client can be told."""
+    try:
+        return sse.model_event(logged.body, logged.seq)
+    except Unreadable as error:
+        log.warning("event %d on %s cannot be read and is passed over: %s", logged.seq, logged.subject, error)
+        return None
 
 
 def offline() -> ModelStatus:

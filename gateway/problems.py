@@ -4,9 +4,10 @@ import logging
 
 import msgspec
 from quart import Quart, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from broker.errors import BrokerError, Refused, StorageFull, TooLarge
+from gateway.protocol import PROBLEM_JSON
 from schemas.errors import ErrorCode, RequestError
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def problem_response(error: RequestError) -> Response:
     problem = error.problem()
     body = msgspec.json.encode(problem)
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return Response(body, problem.status, headers, content_type="application/problem+json")
+    return Response(body, problem.status, headers, content_type=PROBLEM_JSON)
 
 
 def broker_problem(error: BrokerError) -> RequestError:
@@ -51,7 +52,10 @@ def install(app: Quart) -> None:
     @app.errorhandler(HTTPException)
     async def from_framework(error: HTTPException) -> Response:
         code = _BY_STATUS.get(error.code or 500, ErrorCode.INVALID_REQUEST)
-        return problem_response(RequestError(code, error.description or error.name))
+        response = problem_response(RequestError(code, error.description or error.name))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     @app.errorhandler(Exception)
     async def unexpected(error: Exception) -> Response:

@@ -5,11 +5,13 @@ from functools import lru_cache
 import msgspec
 
 from schemas import events, inputs, subjects
-from schemas.model import ModelEvent, ModelStatus
+from schemas.model import ModelState, ModelStatus, event_name
 from schemas.subjects import QUEUED
 
 HEARTBEAT = b":\n"
 """One comment line. A blank line after it would, for some clients, end an event that has an id and no data."""
+
+_MODEL_EVENTS = frozenset(event_name(state) for state in ModelState)
 
 
 def frame(event: str, data: dict[str, object], seq: int | None) -> bytes:
@@ -27,7 +29,7 @@ def is_terminal(event_type: str) -> bool:
 def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
     """The frame for a stored event that is not terminal; None for one that clients are not told of.
 
-    Cached: the same event goes to all clients of its job, at about the same time.
+    Cached: the same event goes to all clients of its job, at about the same time. Raises inputs.Unreadable.
     """
     if event_type == QUEUED:
         return frame(QUEUED, {"job_id": job_id}, seq)
@@ -49,9 +51,11 @@ def model_status(status: ModelStatus) -> bytes:
     return frame("model_status", {"model": status}, None)
 
 
-def model_event(body: bytes, seq: int) -> bytes:
-    """The frame for a stored event of a model."""
-    event = msgspec.json.decode(body, type=ModelEvent)
+def model_event(body: bytes, seq: int) -> bytes | None:
+    """The frame for a stored event of a model; None for a type that this version does not know. Raises inputs.Unreadable."""
+    event = inputs.MODEL_EVENT.read(body)
+    if event.type not in _MODEL_EVENTS:
+        return None
     return frame(event.type, {"worker_id": event.worker_id, "at": event.at, "model": event.model}, seq)
 
 

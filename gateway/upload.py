@@ -17,6 +17,8 @@ AUDIO_FIELD = "audio"
 MAX_FIELD_BYTES = 64 * 1024
 """Of all fields that are not audio, together."""
 MAX_PARTS = 100
+MAX_BOUNDARY_CHARS = 256
+"""RFC 2046 allows 70."""
 
 Sink = Callable[[dict[str, str], str | None, AsyncIterator[bytes]], Awaitable[None]]
 """Gets the fields before the audio, its file name, its bytes; must take all of them."""
@@ -32,12 +34,16 @@ class Upload(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def boundary(content_type: str) -> bytes:
-    """The boundary of a multipart form. Raises RequestError for any other content type."""
+    """The boundary of a multipart form. Raises RequestError for any other content type, and for one that cannot be used."""
     kind, options = parse_options_header(content_type)
     if kind != "multipart/form-data" or not options.get("boundary"):
         detail = "Send the audio as multipart/form-data with a field `audio`, as `curl -F audio=@file` does."
         raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
-    return options["boundary"].encode("latin-1")
+    found = options["boundary"]
+    if len(found) > MAX_BOUNDARY_CHARS or not (found.isascii() and found.isprintable()):
+        detail = f"The boundary must be at most {MAX_BOUNDARY_CHARS} printable ASCII characters."
+        raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
+    return found.encode()
 
 
 def within_limit(size: int | None, limit: int) -> None:
@@ -92,7 +98,7 @@ async def _events(body: AsyncIterable[bytes], parser: PushMultipartParser) -> As
     except TimeoutError as error:
         raise RequestError(ErrorCode.UPLOAD_INCOMPLETE, "The upload stalled.") from error
     except MultipartError as error:
-        raise RequestError(ErrorCode.INVALID_REQUEST, f"The form is malformed: {error}.") from error
+        raise RequestError(ErrorCode.INVALID_REQUEST, f"The form is malformed: {error.args[0]}.") from error
     try:
         parser.close()
     except MultipartError as error:

@@ -4,7 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import psutil
+
+from gpu_worker.engine.protocol import Transcribe
 
 MIB = 2**20
 ENGINE = Path(__file__).with_name("scripted_engine.py")
@@ -43,6 +46,11 @@ class Script:
         """Process ids of all engines that were started."""
         starts = self._folder / "starts"
         return [int(line) for line in starts.read_text().split()] if starts.exists() else []
+
+    def orders(self) -> list[Transcribe]:
+        """What the engines were told to transcribe, in order."""
+        lines = (self._folder / "orders").read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=Transcribe) for line in lines]
 
     def alive(self) -> list[int]:
         return [pid for pid in self.starts() if psutil.pid_exists(pid)]

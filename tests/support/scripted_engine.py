@@ -1,7 +1,7 @@
 """An engine process that does what a test tells it: `python scripted_engine.py FOLDER`.
 
 It speaks the real protocol. FOLDER/plan.json says what each start does at load and at each job; FOLDER/starts gets one
-line, the process id, per start. Words of a plan:
+line, the process id, per start; FOLDER/orders one line of JSON for each Transcribe. Words of a plan:
 
 load: ok | oom | fail | abort | garbage | hang (says nothing) | hold (until FOLDER/go exists)
 job:  ok | flood (3000 large segments) | oom | half (one segment, then oom) | abort | garbage | deaf (ignores all)
@@ -17,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 from typing import NoReturn
+
+import msgspec
 
 from gpu_worker.engine.protocol import (
     LENGTH,
@@ -35,6 +37,7 @@ from gpu_worker.engine.protocol import (
     command_decoder,
     frame,
 )
+from schemas.jobs import Word
 
 OUT_OF_MEMORY = {
     "load": "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3094.36 MiB on device 0: "
@@ -81,6 +84,8 @@ class Engine:
 
     def _transcribe(self, job: Transcribe) -> None:
         self._aborted.clear()
+        with (self._folder / "orders").open("ab") as orders:
+            orders.write(msgspec.json.encode(job) + b"\n")
         seconds = sum(end - start for start, end in job.spans) / SAMPLE_RATE
         half = round(seconds / 2, 2)
         if self._jobs in ("hold", "half"):
@@ -96,7 +101,11 @@ class Engine:
             self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
             return
         start = half if self._jobs == "hold" else 0.0
-        self._send(SegmentFound(start=start, end=seconds, text=" all of it", words=None))
+        self._send(
+            SegmentFound(
+                start=start, end=seconds, text=" all of it", words=_words(seconds) if job.words else None
+            )
+        )
         self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
 
     def _misbehave(self, when: str, how: str) -> None:
@@ -131,6 +140,14 @@ class Engine:
             return None
         command: AnyCommand = command_decoder.decode(sys.stdin.buffer.read(body_length(header)))
         return command
+
+
+def _words(seconds: float) -> list[Word]:
+    """One at the beginning and one at the end of what was heard."""
+    return [
+        Word(start=0.0, end=0.5, text=" all", probability=0.9),
+        Word(start=seconds - 0.5, end=seconds, text=" of it", probability=0.9),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""HTTP as this gateway speaks it: what comes before there is a request for Quart, and what happens where Quart gives up.
+
+hypercorn answers what is no HTTP with an empty body, and Quart an unusable target or Host with an empty 500; here both
+are problems like all others. Offers to go on with another protocol (WebSockets, HTTP/2 in the clear) are ignored, as
+HTTP allows: nothing here is served over them, and a client that makes a mistake there is thrown off without a word.
+"""
+
+from http import HTTPStatus
+
+import h11
+import hypercorn.protocol
+import msgspec
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    Scope,
+)
+from werkzeug.exceptions import HTTPException
+
+from schemas.errors import ErrorCode, Problem, RequestError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class PlainProtocol(H11Protocol):
+    """HTTP/1.1, and problems for what is not."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Where hypercorn would change over to HTTP/2."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        await super()._create_stream(
+            h11.Request(
+                method=request.method,
+                target=request.target,
+                http_version=request.http_version,
+                headers=[(name, value) for name, value in request.headers if name != b"upgrade"],
+            )
+        )
+
+    async def _send_error_response(self, status_code: int) -> None:
+        # A transfer coding that nobody has heard of is 501 by RFC 9112; it is the client's fault all the same.
+        status = HTTPStatus(status_code if 400 <= status_code < 500 else 400)
+        problem = Problem(
+            title=status.phrase,
+            status=status,
+            detail=status.description or "This is no HTTP request that can be understood.",
+            code=ErrorCode.INVALID_REQUEST,
+        )
+        body = msgspec.json.encode(problem)
+        headers = [*_headers(body), *self.config.response_headers("h11")]
+        await self._send_h11_event(h11.Response(status_code=status, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+def install() -> None:
+    """Make hypercorn speak it. There is no setting for this: it names its protocol in one place."""
+    hypercorn.protocol.H11Protocol = PlainProtocol  # type: ignore[attr-defined] # for whom it is no part of the interface
+
+
+class Net:
+    """Around the application: what it cannot even begin with is a problem."""
+
+    def __init__(self, app: ASGIFramework) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(event: ASGISendEvent) -> None:
+            nonlocal begun
+            begun = True
+            await send(event)
+
+        try:
+            if not scope["path"].startswith("/"):  # Quart parses what looks like a URL, and trips over it
+                raise RequestError(ErrorCode.NOT_FOUND, "The target of a request is a path.")
+            await self._app(scope, receive, watched)
+        except RequestError as error:
+            await _answer(error, send)
+        except HTTPException as error:
+            if begun:
+                raise
+            await _answer(RequestError(ErrorCode.INVALID_REQUEST, error.description or error.name), send)
+
+
+async def _answer(error: RequestError, send: ASGISendCallable) -> None:
+    problem = error.problem()
+    body = msgspec.json.encode(problem)
+    headers = _headers(body)
+    await send(HTTPResponseStartEvent(type="http.response.start", status=problem.status, headers=headers))
+    await send(HTTPResponseBodyEvent(type="http.response.body", body=body, more_body=False))
+
+
+def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    """Of a problem behind which nothing more is read."""
+    return [
+        (b"content-type", PROBLEM_JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]

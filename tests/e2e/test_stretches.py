@@ -1,0 +1,29 @@
+"""What a job of several stretches carries from one to the next, and where its words are: a real worker, and an engine that
+notes what it is told."""
+
+import pytest
+
+from gpu_worker.stretches import SAMPLE_RATE
+from tests.support.http import AUDIO, finish, submit
+from tests.support.system import System
+
+
+def test_stretches_follow_each_other(system: System) -> None:
+    script = system.script()
+    system.scripted_worker(script, STRETCH_SECS="30")
+    gateway = system.gateway()
+    fields = {"words": "true", "prompt": "Digits:", "language": "en"}
+    job = finish(gateway.http, submit(gateway.http, "long.ogg", (AUDIO / "long.ogg").read_bytes(), **fields))
+    orders = script.orders()
+    assert len(orders) >= 2
+    assert [order.prompt for order in orders] == [
+        " ".join(["", "Digits:", *["all of it"] * number]) for number in range(len(orders))
+    ]
+    for order, segment in zip(orders, job["segments"], strict=True):
+        begin, end = (sample / SAMPLE_RATE for sample in (order.spans[0][0], order.spans[-1][1]))
+        first, last = segment["words"]
+        assert (segment["start"], segment["end"]) == pytest.approx((begin, end), abs=0.02)
+        assert (first["start"], last["end"]) == pytest.approx((begin, end), abs=0.02)
+        assert first["end"] - first["start"] == pytest.approx(0.5, abs=0.02)
+        assert last["end"] - last["start"] == pytest.approx(0.5, abs=0.02)
+    assert job["segments"][1]["words"][0]["start"] > 10  # of the file, not of the stretch
