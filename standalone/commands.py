@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from broker.connection import BrokerSettings
 from broker.errors import BrokerError
 from broker.running import set_up_logging
 from gpu_worker.audio import DecodeError
@@ -31,12 +32,18 @@ EXPECTED = (
     SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError, DecodeError, EngineFailure,
 )  # fmt: skip
 """What a user can mend: told in one line, without a traceback."""
+BROKER_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="whisper-jetstream", description="Audio to text over NATS JetStream.")
     top.add_argument(
         "--url", default=os.environ.get("WHISPER_URL", "http://127.0.0.1:8080"), help="the gateway"
+    )
+    top.add_argument(
+        "--nats-url",
+        metavar="URL[,URL...]",
+        help="nats-server, for model, dead, health worker and topology (default: NATS_URL, else that of the `up` on DATA_DIR)",
     )
     commands = top.add_subparsers(dest="command", required=True)
 
@@ -77,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
     dead = commands.add_parser("dead", help="submissions and webhook deliveries that were given up")
     dead.add_argument("action", choices=["list", "requeue"])
     dead.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="which to requeue; default: all")
+    shape = commands.add_parser("topology", help="streams, buckets and consumers against today's settings")
+    shape.add_argument("action", choices=["diff", "apply"])
     return top
 
 
@@ -119,7 +128,7 @@ def model(arguments: argparse.Namespace) -> None:
     if arguments.action == "fetch":
         print(find_model(settings_for(arguments.name), named=True))
         return
-    status = asyncio.run(operator.ask_model(arguments.action, arguments.force))
+    status = asyncio.run(operator.ask_model(broker(arguments), arguments.action, arguments.force))
     print(msgspec.json.format(msgspec.json.encode(status)).decode())
 
 
@@ -127,23 +136,47 @@ def health(arguments: argparse.Namespace) -> int:
     if arguments.part == "gateway":
         is_well = GatewayClient(arguments.url).is_ready()
     else:
-        is_well = asyncio.run(operator.worker_is_alive())
+        is_well = asyncio.run(operator.worker_is_alive(broker(arguments)))
     print("ok" if is_well else "unwell")
     return 0 if is_well else 1
 
 
 def dead(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
-        for letter in asyncio.run(operator.dead_letters()):
+        for letter in asyncio.run(operator.dead_letters(broker(arguments))):
             print(f"{letter.seq}  {letter.at:%Y-%m-%d %H:%M:%S}  {letter.subject}  {letter.reason}")
         return 0
     try:
-        for subject in asyncio.run(operator.requeue(arguments.numbers)):
+        for subject in asyncio.run(operator.requeue(broker(arguments), arguments.numbers)):
             print(subject)
     except KeyError as error:
         sys.stderr.write(f"whisper-jetstream: there is no dead letter {error}\n")
         return 1
     return 0
+
+
+def topology(arguments: argparse.Namespace) -> int:
+    """As diff(1): exit status 1 where something differs, or could not be changed."""
+    if arguments.action == "diff":
+        found = asyncio.run(operator.topology_diff(broker(arguments)))
+        for difference in found:
+            note = "" if difference.can_be_changed else " (cannot be changed)"
+            print(f"{difference.name}: {difference.change}{note}")
+        return 1 if found else 0
+    outcome = asyncio.run(operator.topology_applied(broker(arguments)))
+    for applied in outcome:
+        if applied.problem:
+            sys.stderr.write(f"{applied.difference.name}: {applied.difference.change}: {applied.problem}\n")
+        else:
+            print(f"{applied.difference.name}: {applied.difference.done}")
+    return 1 if any(applied.problem for applied in outcome) else 0
+
+
+def broker(arguments: argparse.Namespace) -> BrokerSettings:
+    """Where the commands that speak NATS go; `--url nats://...` says it as well as `--nats-url`. Raises SettingsError."""
+    set_up_logging("error")
+    by_url = arguments.url if arguments.url.startswith(BROKER_SCHEMES) else None
+    return operator.broker_settings(arguments.nats_url or by_url)
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -210,4 +243,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "model": model,
     "health": health,
     "dead": dead,
+    "topology": topology,
 }
