@@ -73,17 +73,19 @@ async def _outcome(
 ) -> list[Applied]:
     """All at once, since some go only together; where that is refused, all but the one that it is refused for."""
     due = [difference for difference in found if difference.can_be_changed]
-    problems = {difference: difference.why_fixed for difference in found if difference not in due}
+    problems = {difference.field: difference.why_fixed for difference in found if difference not in due}
     refused = await _try(update, due) if due else ""
     if refused:
         for left_out in due:
             others = [difference for difference in due if difference is not left_out]
             if others and not await _try(update, others):
-                problems[left_out] = refused
+                problems[left_out.field] = refused
                 break
         else:
-            problems |= dict.fromkeys(due, refused)
-    return [Applied(difference=difference, problem=problems.get(difference, "")) for difference in found]
+            problems |= {difference.field: refused for difference in due}
+    return [
+        Applied(difference=difference, problem=problems.get(difference.field, "")) for difference in found
+    ]
 
 
 async def _try(update: Callable[[list[Difference]], Awaitable[None]], due: list[Difference]) -> str:

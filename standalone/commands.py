@@ -20,7 +20,6 @@ from gpu_worker.engine.process import EngineFailure
 from schemas.jobs import TranscribeOptions
 from schemas.settings import SettingsError
 from standalone import bench_report, operator, timeline
-from standalone.bench import measure
 from standalone.client import ClientError, GatewayClient
 from standalone.errors import StartError
 from standalone.models import ModelError
@@ -204,6 +203,10 @@ def timings(arguments: argparse.Namespace) -> None:
 def bench(arguments: argparse.Namespace) -> None:
     if not arguments.audio.is_file():
         raise FileNotFoundError(f"there is no file {arguments.audio}")
+    from standalone.bench import (
+        measure,
+    )  # brings the voice detector: a third of a second that no other command needs
+
     settings = settings_for(arguments.model)
     model_path = find_model(settings, named=arguments.model is not None)
     running, rounds = GatewayClient(arguments.url), max(1, arguments.rounds)

@@ -28,8 +28,8 @@ from standalone import data_dir, nats_server
 from standalone.settings import StandaloneSettings
 
 MODEL_TIMEOUT_SECS = 600.0
-CONNECT_TIMEOUT_SECS = 1.5
-"""A person waits for it, or a health check that has 5 s."""
+CONNECT_TIMEOUT_SECS = 1.0
+"""A person waits for it, or a health check that has 5 s. NATS_CONNECT_TIMEOUT_SECS sets another one."""
 _STILL = {ModelState.READY, ModelState.WAITING_FOR_GPU, ModelState.UNLOADED, ModelState.ERROR}
 SETTLED = {"status": set(ModelState), "load": _STILL - {ModelState.UNLOADED}, "unload": _STILL}
 """When an action on the model has come to something."""

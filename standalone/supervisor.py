@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 NATS_START_SECS = 60.0
 """A large store takes its time to be read; a server that cannot start ends at once."""
+STOP_SECS, SHARE_OF_NATS = 7.0, 0.25
+"""Together within the 10 s that Docker gives a container. nats-server is the last to be stopped, and has a share of the time."""
 WATCHDOG_SECS = 5.0
 USAGE_ERROR = 2
 """A child that exits with this was started wrongly; starting it again would not help."""
@@ -32,8 +34,6 @@ class Child(msgspec.Struct, kw_only=True, frozen=True):
     env: dict[str, str] = {}
     inherits: tuple[int, ...] = ()
     """File descriptors of ours."""
-    grace_secs: float
-    """How long it may take to end in order."""
 
 
 class Group:
@@ -44,6 +44,8 @@ class Group:
 
     def __init__(self, watchdog: asyncio.subprocess.Process) -> None:
         self._watchdog = watchdog
+        self.stop_secs = STOP_SECS
+        """How long the gateway and the worker may take to end in order, before they are killed."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -102,7 +104,7 @@ async def keep_running(group: Group, child: Child) -> None:
         try:
             status = await process.wait()
         finally:
-            await _stop(process, child.grace_secs)
+            await _stop(process, group.stop_secs)
         if status == USAGE_ERROR:
             raise StartError(f"{child.name} cannot run with these settings")
         delay = backoff.after_death(time.monotonic() - begun)
@@ -111,17 +113,17 @@ async def keep_running(group: Group, child: Child) -> None:
 
 
 @contextlib.asynccontextmanager
-async def nats(group: Group, data_dir: DataDir, port: int, grace_secs: float) -> AsyncIterator[str]:
+async def nats(group: Group, data_dir: DataDir, port: int) -> AsyncIterator[str]:
     """The embedded nats-server, kept running; its URL. Raises StartError."""
     data_dir.ports.mkdir(parents=True, exist_ok=True)
     for old in data_dir.ports.glob("*.ports"):  # of servers that were killed: process ids are used again
         old.unlink(missing_ok=True)
     said_before = _size(data_dir.log)
-    process = await group.start(nats_child(data_dir, port, grace_secs))
+    process = await group.start(nats_child(data_dir, port))
     try:
         url = await _listening(process, data_dir, said_before)
         # A server that dies later comes back on the port that it has now.
-        again = nats_child(data_dir, int(url.rsplit(":", 1)[1]), grace_secs)
+        again = nats_child(data_dir, int(url.rsplit(":", 1)[1]))
         watching = asyncio.create_task(_watch(group, process, again), name="nats-server")
         try:
             yield url
@@ -129,16 +131,15 @@ async def nats(group: Group, data_dir: DataDir, port: int, grace_secs: float) ->
             watching.cancel()
             await asyncio.wait([watching])
     finally:
-        await _stop(process, grace_secs)
+        await _stop(process, group.stop_secs * SHARE_OF_NATS)
 
 
-def nats_child(data_dir: DataDir, port: int, grace_secs: float) -> Child:
+def nats_child(data_dir: DataDir, port: int) -> Child:
     command = nats_server.command(port, data_dir.store, data_dir.ports)
     return Child(
         name="nats-server",
         command=[*command, "--log", str(data_dir.log)],
         inherits=(data_dir.lock,),
-        grace_secs=grace_secs,
     )
 
 

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 UP_TIMEOUT_SECS = 60.0
 POLL_SECS, POLL_TIMEOUT_SECS = 0.1, 3.0
-STOP_SECS, NATS_STOP_SECS = 1.8, 0.6
-"""Together within the 3 s that a Ctrl-C may take. Who has not ended by then is killed; what is stored is stored."""
+CTRL_C_STOP_SECS = 1.4
+"""A person waits. Who has not ended by then is killed: what is stored is stored, and a job in work comes back later."""
 INTERRUPTED = 130
 """The exit status of a command that a Ctrl-C has ended before it was done."""
 
@@ -93,14 +93,15 @@ async def up(claim: Claim, model_path: Path, work: Work | None = None) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     async with Group.opened() as group:
 
-        def on_signal() -> None:
+        def on_signal(stop_secs: float) -> None:
             """The first one ends everything in order, the second one at once."""
             if stop.is_set():
                 group.kill()
+            group.stop_secs = stop_secs
             stop.set()
 
-        for sig in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sig, on_signal)
+        loop.add_signal_handler(signal.SIGINT, on_signal, CTRL_C_STOP_SECS)
+        loop.add_signal_handler(signal.SIGTERM, on_signal, group.stop_secs)
         running = asyncio.create_task(_run(group, claim, model_path, work))
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -116,7 +117,7 @@ async def up(claim: Claim, model_path: Path, work: Work | None = None) -> int:
 
 
 async def _run(group: Group, claim: Claim, model_path: Path, work: Work | None) -> int:
-    async with supervisor.nats(group, claim.data_dir, claim.nats_port, NATS_STOP_SECS) as nats_url:
+    async with supervisor.nats(group, claim.data_dir, claim.nats_port) as nats_url:
         claim.data_dir.tell(nats_url)
         if claim.settings.nats_port is None and claim.nats_port == nats_server.ANY_PORT:
             screen.print(f"port {nats_server.DEFAULT_PORT} is taken: nats-server listens at {nats_url}")
@@ -145,10 +146,8 @@ def children(claim: Claim, nats_url: str, model_path: Path, instance: str) -> li
     gateway = {**common, "LISTEN_FD": str(fd), "INSTANCE_ID": instance}
     python = [sys.executable, "-m"]
     return [
-        Child(name="gpu_worker", command=[*python, "gpu_worker"], env=worker, grace_secs=STOP_SECS),
-        Child(
-            name="gateway", command=[*python, "gateway"], env=gateway, inherits=(fd,), grace_secs=STOP_SECS
-        ),
+        Child(name="gpu_worker", command=[*python, "gpu_worker"], env=worker),
+        Child(name="gateway", command=[*python, "gateway"], env=gateway, inherits=(fd,)),
     ]
 
 
