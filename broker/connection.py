@@ -54,6 +54,10 @@ class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
     def servers(self) -> list[str]:
         return [url for url in (part.strip() for part in self.nats_url.split(",")) if url]
 
+    def addresses(self) -> str:
+        """The servers for people, without user names and passwords."""
+        return ", ".join(url.split("://")[-1].rsplit("@", 1)[-1] for url in self.servers())
+
 
 class _Process:
     """What this process's connection has been told beside the answers to its requests. A process has one connection."""
@@ -156,7 +160,7 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
 
     async def on_disconnected() -> None:
         if not closing:
-            log.warning("nats: disconnected from %s", settings.nats_url)
+            log.warning("nats: disconnected from %s", settings.addresses())
 
     async def on_reconnected() -> None:
         log.info("nats: reconnected")
@@ -164,20 +168,25 @@ async def connect(settings: BrokerSettings, name: str) -> AsyncIterator[tuple[Cl
         client.wake()
 
     holder = _Holder()
-    with mapped_errors():
-        async with asyncio.timeout(settings.nats_connect_timeout_secs):
-            client = await _first_connection(
-                settings,
-                name=name,
-                tls=_tls(settings),
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.5,
-                ping_interval=20,
-                error_cb=on_error,
-                disconnected_cb=on_disconnected,
-                reconnected_cb=on_reconnected,
-                closed_cb=holder.on_closed,
-            )
+    try:
+        with mapped_errors():
+            async with asyncio.timeout(settings.nats_connect_timeout_secs) as patience:
+                client = await _first_connection(
+                    settings,
+                    name=name,
+                    tls=_tls(settings),
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.5,
+                    ping_interval=20,
+                    error_cb=on_error,
+                    disconnected_cb=on_disconnected,
+                    reconnected_cb=on_reconnected,
+                    closed_cb=holder.on_closed,
+                )
+    except Unavailable as error:
+        if patience.expired():
+            raise Unavailable(f"no nats-server answers at {settings.addresses()}") from error
+        raise
     is_new = False
     _process.has_jetstream = client.may_have_jetstream
     try:
@@ -255,5 +264,5 @@ async def _first_connection(settings: BrokerSettings, **options: Any) -> _Client
             await client.close()
             raise
         except (nats.errors.NoServersError, OSError) as error:
-            log.info("nats: no server at %s yet (%s)", settings.nats_url, error)
+            log.info("nats: no server at %s yet (%s)", settings.addresses(), error)
             await asyncio.sleep(0.1)

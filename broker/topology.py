@@ -190,6 +190,11 @@ def _objects(bucket: str, settings: BrokerSettings, ttl: float | None, max_bytes
     )
 
 
+def takes_share(config: StreamConfig) -> bool:
+    """Whether its limit is not a number of bytes, but a share of the server's store."""
+    return config.name == AUDIO_STREAM and config.max_bytes is None
+
+
 def consumers(settings: BrokerSettings) -> dict[str, ConsumerConfig]:
     """By the name of the stream that they read; no stream has two."""
     return {
@@ -225,10 +230,16 @@ async def compare(js: JetStreamContext, settings: BrokerSettings, create: bool =
     """
     found: list[Difference] = []
     for config in [*streams(settings), *buckets(settings)]:
-        share = config.name == AUDIO_STREAM and not settings.audio_max_bytes
+        share = takes_share(config)
         there = await topology_server.stream(js, config, create=create, with_share=share)
         found += differences(str(config.name), topology_server.declared(config), there, limited=share)
     for stream, consumer in consumers(settings).items():
         there = await topology_server.consumer(js, stream, consumer, create=create)
         found += differences(f"{stream} {consumer.durable_name}", topology_server.declared(consumer), there)
     return found
+
+
+async def is_made(js: JetStreamContext, settings: BrokerSettings) -> bool:
+    """Whether the queue of jobs is there: it is the first thing that is made. Raises Refused, Unavailable."""
+    [jobs, *_] = streams(settings)
+    return await topology_server.stream(js, jobs, create=False) is not None

@@ -73,6 +73,15 @@ class Difference(msgspec.Struct, kw_only=True, frozen=True):
         return self.field not in FIXED and not (self.field in ONE_WAY and self.present)
 
     @property
+    def why_fixed(self) -> str:
+        """What to do about one that cannot be changed, in a sentence."""
+        kind = "consumer" if " " in self.name else "stream"
+        return (
+            f"nats-server decides {self.field} when a {kind} is made and never changes it: let the queue run empty, remove "
+            f"the {kind} with the `nats` command, and a gateway or worker makes it anew at its next start"
+        )
+
+    @property
     def change(self) -> str:
         """Without the name: the same change is often due on many streams."""
         if self.is_missing:
@@ -80,6 +89,11 @@ class Difference(msgspec.Struct, kw_only=True, frozen=True):
         return (
             f"{self.field} is {in_words(self.field, self.present)}, not {in_words(self.field, self.wanted)}"
         )
+
+    @property
+    def done(self) -> str:
+        """As `change`, once it is made."""
+        return "made" if self.is_missing else f"{self.field} is {in_words(self.field, self.wanted)} now"
 
 
 def differences(

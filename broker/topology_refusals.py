@@ -14,13 +14,12 @@ def refusal(code: int, description: str, config: Mapping[str, Any], others: list
     """`others` are streams that have one of the subjects already."""
     name, replicas = config.get("name", "it"), config.get("num_replicas")
     match code:
-        case _ if code in (NO_PEERS, REPLICAS_WITHOUT_CLUSTER) and replicas and replicas > 1:
-            why = (
-                "this nats-server is no cluster"
-                if code == REPLICAS_WITHOUT_CLUSTER
-                else "the cluster has no room"
+        case _ if code == REPLICAS_WITHOUT_CLUSTER:
+            return f"NATS_REPLICAS={replicas}, but this nats-server is in no cluster: {name} can have one replica only"
+        case _ if code == NO_PEERS and replicas and replicas > 1:
+            return (
+                f"NATS_REPLICAS={replicas}, but the cluster has no room for so many of {name} ({description})"
             )
-            return f"NATS_REPLICAS={replicas}: {why} for {replicas} replicas of {name} ({description})"
         case _ if code == SUBJECTS_OVERLAP:
             taken = ", ".join(sorted(set(others))) or "another stream"
             return (

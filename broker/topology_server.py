@@ -8,7 +8,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import nats.errors
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import APIError
@@ -22,7 +21,8 @@ log = logging.getLogger(__name__)
 STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10059, 10014
 STREAM_IN_USE, CONSUMER_EXISTS = 10058, 10148
 """JetStream error codes; the last two: it has been made with other settings by another process meanwhile."""
-TIMEOUT_SECS = 10.0
+LOOK_UP_SECS, CHANGE_SECS = 4.0, 10.0
+"""A change is written to the disks of all replicas."""
 LARGEST_BYTES, SMALLEST_BYTES = 2**50, 2**20
 TRY_NEXT = 0.8
 SHARE_OF_STORE = 0.75
@@ -106,6 +106,27 @@ async def update(js: JetStreamContext, config: Mapping[str, Any]) -> Config:
         raise await _refused(js, error, config) from error
 
 
+async def update_with_share(js: JetStreamContext, config: Config) -> Config:
+    """As `update`, with a share of the server's store as max_bytes."""
+
+    async def change(wanted: Mapping[str, Any]) -> Config:
+        return dict((await _call(js, f"STREAM.UPDATE.{config['name']}", wanted))["config"])
+
+    try:
+        return await _sized(js, config, change)
+    except APIError as error:
+        raise await _refused(js, error, config) from error
+
+
+async def update_consumer(js: JetStreamContext, stream: str, config: Mapping[str, Any]) -> None:
+    """As `update`."""
+    request = {"stream_name": stream, "config": config, "action": "update"}
+    try:
+        await _call(js, f"CONSUMER.CREATE.{stream}.{config['name']}", request)
+    except APIError as error:
+        raise await _refused(js, error, {"name": f"{stream} {config['name']}"}) from error
+
+
 async def _look_up(js: JetStreamContext, subject: str, not_found: int) -> Config | None:
     try:
         return dict((await _call(js, subject, None))["config"])
@@ -128,14 +149,11 @@ async def _refused(js: JetStreamContext, error: APIError, config: Mapping[str, A
 
 
 async def _call(js: JetStreamContext, subject: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One request of JetStream's API. Raises APIError for its refusals, Refused without JetStream, Unavailable."""
-    body = b"" if request is None else json.dumps(request).encode()
+    """One request of JetStream's API. Raises APIError for its refusals, Refused without JetStream or permission, Unavailable."""
+    body, client = b"" if request is None else json.dumps(request).encode(), js._nc
+    timeout = LOOK_UP_SECS if request is None else CHANGE_SECS
     with mapped_errors():
-        try:
-            reply = await js._nc.request(f"$JS.API.{subject}", body, timeout=TIMEOUT_SECS)
-        except nats.errors.NoRespondersError as error:
-            where = js._nc.connected_url.netloc if js._nc.connected_url else "this address"
-            raise Refused(f"nats-server at {where} has no JetStream: start it with --jetstream") from error
+        reply = await client.request(f"$JS.API.{subject}", body, timeout=timeout)
     answer: dict[str, Any] = json.loads(reply.data)
     if "error" in answer:
         raise APIError(**{key: answer["error"].get(key) for key in ("code", "err_code", "description")})

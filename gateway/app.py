@@ -57,7 +57,11 @@ def create_app(services: Services) -> Quart:
 
 def listening_socket(settings: GatewaySettings) -> int:
     """File descriptor of a socket that whoever serves on it closes. Our own, for an option that its connections inherit: the kernel drops a client that takes nothing any more."""
-    sock = socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+    if settings.listen_fd is None:
+        sock = socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+    else:
+        sock = socket.socket(fileno=settings.listen_fd)
+        sock.listen(BACKLOG)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         milliseconds = int(settings.send_timeout_secs * 1000)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

@@ -18,6 +18,7 @@ left some, and nobody but nats-server knows how large its store is."""
 
 def blueprint(services: Services) -> Blueprint:
     health = Blueprint(NAME, __name__)
+    instance_id = services.settings.instance_id or None
 
     @health.get("/health")
     async def read() -> Response:
@@ -27,16 +28,17 @@ def blueprint(services: Services) -> Blueprint:
     async def live() -> Response:
         """A connection that is closed for good ends the process (broker/connection.py); this tells it first."""
         if services.client.is_closed:
-            return json_response(Liveness(status="the connection to the broker is closed for good"), 503)
-        return json_response(Liveness(status="ok"))
+            closed = "the connection to the broker is closed for good"
+            return json_response(Liveness(status=closed, instance_id=instance_id), 503)
+        return json_response(Liveness(status="ok", instance_id=instance_id))
 
     @health.get("/health/ready")
     async def ready() -> Response:
         """A gateway without workers takes jobs, serves results and streams: only the broker counts."""
         reachable = services.client.is_connected
-        return json_response(
-            Liveness(status="ok" if reachable else "broker unreachable"), 200 if reachable else 503
-        )
+        status = "ok" if reachable else "broker unreachable"
+        answer = Liveness(status=status, instance_id=instance_id)
+        return json_response(answer, 200 if reachable else 503)
 
     return health
 

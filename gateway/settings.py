@@ -16,6 +16,10 @@ class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
     host: str = "0.0.0.0"  # noqa: S104 - a container's port is published on purpose; `up` binds to the loopback address
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     """0 is any free port; the log tells which."""
+    listen_fd: int | None = None
+    """An inherited socket to serve on in place of HOST and PORT: `up` has bound it before anything was started."""
+    instance_id: str = ""
+    """Told by the probes, so that whoever has started this gateway knows it from another one."""
     jobs_when_unloaded: JobsWhenUnloaded = JobsWhenUnloaded.REFUSE
     """`refuse` answers 503 while no model is ready; `queue` takes jobs at any time."""
     upload_idle_timeout_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0

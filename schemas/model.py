@@ -178,3 +178,5 @@ class Liveness(msgspec.Struct, kw_only=True, frozen=True):
     """The answer to GET /health/live and /health/ready."""
 
     status: str
+    instance_id: str | None = None
+    """INSTANCE_ID of this gateway, where it was given one."""

@@ -5,7 +5,6 @@ The engine process is measured alone, then the same file through a system of its
 
 import asyncio
 import os
-import socket
 import statistics
 import tempfile
 import time
@@ -29,7 +28,7 @@ from standalone.bench_report import EngineFigures, Report, ServiceFigures
 from standalone.client import ClientError, GatewayClient
 from standalone.settings import StandaloneSettings
 from standalone.terminal import screen
-from standalone.up import up
+from standalone.up import claimed, up
 
 BEAM, GREEDY = 5, 1
 
@@ -159,13 +158,14 @@ async def _measure_service(
     settings = msgspec.structs.replace(
         settings,
         host="127.0.0.1",
-        port=_free_port(),
+        port=0,
         nats_port=-1,
         data_dir=str(folder / "data"),
         log_level="warning",
     )
     jobs = list[tuple[float, dict[str, Any]]]()
-    await up(settings, model_path, partial(_submit, path, rounds + 1, jobs))
+    with claimed(settings) as claim:
+        await up(claim, model_path, partial(_submit, path, rounds + 1, jobs))
     if len(jobs) <= rounds:  # `up` ends in order when it is interrupted
         raise KeyboardInterrupt
     (_, cold), *warm = jobs
@@ -184,7 +184,7 @@ async def _submit(
     """One job after the other; appends seconds and job of each. Raises ClientError."""
     for _ in range(count):
         begun = time.monotonic()
-        job = await asyncio.to_thread(_finish, client, path)
+        job = await client.in_thread(partial(_finish, client, path))
         jobs.append((time.monotonic() - begun, job))
     return 0
 
@@ -195,8 +195,3 @@ def _finish(client: GatewayClient, path: Path) -> dict[str, Any]:
     if job["status"] != "done":
         raise ClientError(f"the job {job['status']}: {(job['error'] or {}).get('message')}")
     return job
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

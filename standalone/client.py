@@ -1,10 +1,13 @@
 """The command line's HTTP client: submit, follow, list, cancel."""
 
+import asyncio
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import httpx_sse
@@ -19,18 +22,51 @@ MAY_WAIT = {"Prefer": "respond-async"}
 """The job is queued while no model is ready, instead of being refused."""
 
 
+THREAD_SECS = 2.0
+"""How long a call that is given up may take to notice that."""
+
+T = TypeVar("T")
+
+
 class ClientError(Exception):
     """What the server said, or that it cannot be reached."""
 
 
 class GatewayClient:
-    def __init__(self, url: str) -> None:
-        """Raises ClientError for what is no URL."""
-        self._url = url
+    def __init__(self, url: str, direct: bool = False) -> None:
+        """`direct`: past any proxy that the environment names. Raises ClientError for what is no URL."""
+        self._url, self._given_up = url, threading.Event()
         try:
-            self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
+            self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not direct)
         except httpx.InvalidURL as error:
             raise ClientError(f"{url} is no URL: {error}") from error
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Run a blocking call that uses this client. When it is cancelled nothing waits for a server that does not answer.
+
+        Threads of asyncio's own pool are waited for when the process ends, however long that takes; this one is not.
+        """
+        outcome: Future[T] = Future()
+
+        def run() -> None:
+            outcome.set_running_or_notify_cancel()
+            try:
+                outcome.set_result(call())
+            except Exception as error:  # noqa: BLE001 - it is raised where the outcome is waited for
+                outcome.set_exception(error)
+
+        threading.Thread(target=run, daemon=True, name="client").start()
+        waiting = asyncio.wrap_future(outcome)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            self._given_up.set()
+            await asyncio.wait(
+                [waiting], timeout=THREAD_SECS
+            )  # its progress bar leaves the terminal in order
+            if waiting.done() and not waiting.cancelled():
+                waiting.exception()  # of a call that was given up: nobody else looks at it
+            raise
 
     def is_ready(self) -> bool:
         """Whether the gateway can take jobs."""
@@ -63,9 +99,8 @@ class GatewayClient:
                             return
             except httpx.TransportError as error:
                 broken += 1
-                if broken > RECONNECTS:
+                if broken > RECONNECTS or self._given_up.wait(min(5.0, 0.2 * 2**broken)):
                     raise ClientError(f"the connection to {self._url} is lost: {error}") from error
-                time.sleep(min(5.0, 0.2 * 2**broken))
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Raises ClientError."""

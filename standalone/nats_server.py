@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+LOOPBACK, DEFAULT_PORT, ANY_PORT = "127.0.0.1", 4222, -1
+
 
 def binary() -> str:
     """Path of nats-server: beside this Python, else on PATH. Raises FileNotFoundError."""
@@ -16,9 +18,9 @@ def binary() -> str:
 
 
 def command(port: int, store: Path, ports_dir: Path) -> list[str]:
-    """JetStream on the loopback address. Port -1 is any free one; `ports_dir` then tells which."""
+    """JetStream on the loopback address. ANY_PORT is any free one; `ports_dir` then tells which."""
     return [
-        *(binary(), "--addr", "127.0.0.1", "--port", str(port)),
+        *(binary(), "--addr", LOOPBACK, "--port", str(port)),
         *("--jetstream", "--store_dir", str(store), "--ports_file_dir", str(ports_dir)),
     ]
 

@@ -1,43 +1,84 @@
-"""What operators do over NATS itself, so that it works without a gateway: the model, and the dead letters."""
+"""What operators do over NATS itself, so that it works without a gateway: the model, the dead letters, the topology.
+
+Nothing here makes or changes a stream but `topology apply`.
+"""
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker import topology
+from broker import topology, topology_apply
 from broker.connection import BrokerSettings, connect, mapped_errors
 from broker.dead_letters import DeadLetter, DeadLetters
+from broker.errors import Refused, Unavailable
 from broker.model_control import request_model
+from broker.topology_apply import Applied
+from broker.topology_diff import Difference
 from broker.worker_status import WorkerStatuses
 from gpu_worker.settings import host_name
 from schemas.model import ModelEvent, ModelState, ModelStatus
 from schemas.settings import from_environment
 from schemas.subjects import ALL_MODEL_EVENTS
+from standalone import data_dir, nats_server
+from standalone.settings import StandaloneSettings
 
 MODEL_TIMEOUT_SECS = 600.0
+CONNECT_TIMEOUT_SECS = 1.0
+"""A person waits for it, or a health check that has 5 s. NATS_CONNECT_TIMEOUT_SECS sets another one."""
 _STILL = {ModelState.READY, ModelState.WAITING_FOR_GPU, ModelState.UNLOADED, ModelState.ERROR}
 SETTLED = {"status": set(ModelState), "load": _STILL - {ModelState.UNLOADED}, "unload": _STILL}
 """When an action on the model has come to something."""
 
 
+def broker_settings(named: str | None) -> BrokerSettings:
+    """`named` is what the command line says; else NATS_URL, else the nats-server of the `up` on DATA_DIR, else the usual port.
+
+    Raises SettingsError, Unavailable where a DATA_DIR is named on which no `up` runs.
+    """
+    environment = {"NATS_CONNECT_TIMEOUT_SECS": str(CONNECT_TIMEOUT_SECS), **os.environ}
+    if named or not environment.get("NATS_URL"):
+        environment["NATS_URL"] = named or _embedded(from_environment(StandaloneSettings, os.environ))
+    return from_environment(BrokerSettings, environment)
+
+
+def _embedded(settings: StandaloneSettings) -> str:
+    """Of the `up` on DATA_DIR. Without one: what listens on the usual port, as with nats/dev.conf."""
+    running = data_dir.running_nats(Path(settings.data_dir))
+    if running is None and "DATA_DIR" in os.environ and not os.environ.get("NATS_PORT"):
+        raise Unavailable(
+            f"no `up` runs on DATA_DIR={settings.data_dir}: start one, or name a nats-server with --nats-url or NATS_URL"
+        )
+    port = settings.nats_port if settings.nats_port and settings.nats_port > 0 else nats_server.DEFAULT_PORT
+    return running or f"nats://{nats_server.LOOPBACK}:{port}"
+
+
 @asynccontextmanager
-async def broker() -> AsyncIterator[tuple[Client, JetStreamContext]]:
-    """The one of NATS_URL, else the embedded one. Raises BrokerError, SettingsError."""
-    embedded = f"nats://127.0.0.1:{os.environ.get('NATS_PORT', '4222')}"
-    defaults = {"NATS_URL": embedded, "NATS_CONNECT_TIMEOUT_SECS": "5"}
-    settings = from_environment(BrokerSettings, {**defaults, **os.environ})
-    async with connect(settings, "cli") as (client, js):
-        await topology.ensure(js, settings)
-        yield client, js
+async def broker(settings: BrokerSettings) -> AsyncIterator[tuple[Client, JetStreamContext]]:
+    """Raises BrokerError."""
+    async with connect(settings, "cli") as connection:
+        yield connection
 
 
-async def ask_model(action: str, force: bool) -> ModelStatus:
+@asynccontextmanager
+async def system(settings: BrokerSettings) -> AsyncIterator[JetStreamContext]:
+    """A broker that has our streams. Raises BrokerError."""
+    async with broker(settings) as (_, js):
+        if not await topology.is_made(js, settings):
+            raise Refused(
+                f"nats-server at {settings.addresses()} has no streams of this service: "
+                "gateways and workers make them when they start"
+            )
+        yield js
+
+
+async def ask_model(settings: BrokerSettings, action: str, force: bool) -> ModelStatus:
     """Waits for what was asked for. Raises BrokerError."""
-    async with broker() as (client, _):
+    async with broker(settings) as (client, _):
         with mapped_errors():
             events = await client.subscribe(ALL_MODEL_EVENTS)
         status = await request_model(client, action, force=force)
@@ -50,22 +91,34 @@ async def ask_model(action: str, force: bool) -> ModelStatus:
         return status
 
 
-async def worker_is_alive() -> bool:
+async def worker_is_alive(settings: BrokerSettings) -> bool:
     """Whether the worker of this host, or the one that WORKER_ID names, tells its status. Raises BrokerError."""
-    async with broker() as (_, js):
+    async with system(settings) as js:
         statuses = await WorkerStatuses.open(js)
         mine = os.environ.get("WORKER_ID") or f"{host_name()}-"
         return any(status.worker_id.startswith(mine) for status in await statuses.alive())
 
 
-async def dead_letters() -> list[DeadLetter]:
+async def dead_letters(settings: BrokerSettings) -> list[DeadLetter]:
     """Oldest first. Raises BrokerError."""
-    async with broker() as (_, js):
+    async with system(settings) as js:
         return await DeadLetters(js).all()
 
 
-async def requeue(numbers: list[int]) -> list[str]:
+async def requeue(settings: BrokerSettings, numbers: list[int]) -> list[str]:
     """Put these, or all, back where they were; their subjects. Raises BrokerError, KeyError for a number that is none."""
-    async with broker() as (_, js):
+    async with system(settings) as js:
         dead = DeadLetters(js)
         return [await dead.requeue(n) for n in numbers or [letter.seq for letter in await dead.all()]]
+
+
+async def topology_diff(settings: BrokerSettings) -> list[Difference]:
+    """Raises BrokerError."""
+    async with broker(settings) as (_, js):
+        return await topology.compare(js, settings)
+
+
+async def topology_applied(settings: BrokerSettings) -> list[Applied]:
+    """Raises BrokerError."""
+    async with broker(settings) as (_, js):
+        return await topology_apply.apply(js, settings)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -12,60 +13,98 @@ from pathlib import Path
 import msgspec
 
 from standalone import nats_server
+from standalone.data_dir import DataDir
+from standalone.errors import StartError
 from standalone.restarts import Backoff, death_in_words
-from standalone.settings import StandaloneSettings
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE_SECS = 10.0
-NATS_START_SECS = 10.0
+NATS_START_SECS = 60.0
+"""A large store takes its time to be read; a server that cannot start ends at once."""
+STOP_SECS, SHARE_OF_NATS = 7.0, 0.25
+"""Together within the 10 s that Docker gives a container. nats-server is the last to be stopped, and has a share of the time."""
+WATCHDOG_SECS = 5.0
 USAGE_ERROR = 2
 """A child that exits with this was started wrongly; starting it again would not help."""
-
-
-class StartError(Exception):
-    """The system cannot start; the sentence says why."""
 
 
 class Child(msgspec.Struct, kw_only=True, frozen=True):
     name: str
     command: list[str]
-    env: dict[str, str]
+    env: dict[str, str] = {}
+    inherits: tuple[int, ...] = ()
+    """File descriptors of ours."""
 
 
-async def _start(child: Child) -> asyncio.subprocess.Process:
-    """In a process group of its own: Ctrl-C goes to the supervisor, which stops the others in order."""
-    return await asyncio.create_subprocess_exec(
-        *child.command,
-        env={**os.environ, **child.env},
-        stdin=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
+class Group:
+    """A process group of its own for all children, so that Ctrl-C reaches the supervisor alone.
+
+    Its leader is the watchdog, which ends the others when this process is gone.
+    """
+
+    def __init__(self, watchdog: asyncio.subprocess.Process) -> None:
+        self._watchdog = watchdog
+        self.stop_secs = STOP_SECS
+        """How long the gateway and the worker may take to end in order, before they are killed."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls) -> AsyncIterator["Group"]:
+        command = [sys.executable, "-m", "standalone.watchdog"]
+        watchdog = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, process_group=0
+        )
+        try:
+            yield cls(watchdog)
+        finally:
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCHDOG_SECS):
+                    await watchdog.wait()
+
+    async def start(self, child: Child) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *child.command,
+            env={**os.environ, **child.env},
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=child.inherits,
+            process_group=self._watchdog.pid,
+        )
+
+    def kill(self) -> None:
+        """All at once, the watchdog too."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._watchdog.pid, signal.SIGKILL)
+
+    async def lost(self) -> None:
+        """Returns when the watchdog is gone: nothing would end the others any more, nor can any be started."""
+        await self._watchdog.wait()
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, grace_secs: float) -> None:
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        async with asyncio.timeout(STOP_GRACE_SECS):
+        async with asyncio.timeout(grace_secs):
             await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()
 
 
-async def keep_running(child: Child) -> None:
+async def keep_running(group: Group, child: Child) -> None:
     """Run the child until cancelled; start it again whenever it dies, with backoff. Raises StartError."""
     backoff = Backoff()
     while True:
         begun = time.monotonic()
-        process = await _start(child)
+        process = await group.start(child)
         try:
             status = await process.wait()
         finally:
-            await _stop(process)
+            await _stop(process, group.stop_secs)
         if status == USAGE_ERROR:
             raise StartError(f"{child.name} cannot run with these settings")
         delay = backoff.after_death(time.monotonic() - begun)
@@ -74,55 +113,57 @@ async def keep_running(child: Child) -> None:
 
 
 @contextlib.asynccontextmanager
-async def nats(settings: StandaloneSettings) -> AsyncIterator[str]:
+async def nats(group: Group, data_dir: DataDir, port: int) -> AsyncIterator[str]:
     """The embedded nats-server, kept running; its URL. Raises StartError."""
-    store, ports = Path(settings.data_dir) / "jetstream", Path(settings.data_dir) / "ports"
-    ports.mkdir(parents=True, exist_ok=True)
-    command = nats_server.command(settings.nats_port, store, ports)
-    log_file = Path(settings.data_dir) / "nats-server.log"
-    command += ["--log", str(log_file)]
-    child = Child(name="nats-server", command=command, env={})
-    process = await _start(child)
+    data_dir.ports.mkdir(parents=True, exist_ok=True)
+    for old in data_dir.ports.glob("*.ports"):  # of servers that were killed: process ids are used again
+        old.unlink(missing_ok=True)
+    said_before = _size(data_dir.log)
+    process = await group.start(nats_child(data_dir, port))
     try:
-        url = await _listening(process, ports, log_file)
+        url = await _listening(process, data_dir, said_before)
         # A server that dies later comes back on the port that it has now.
-        again = [*nats_server.command(int(url.rsplit(":", 1)[1]), store, ports), "--log", str(log_file)]
-        watching = asyncio.create_task(_watch(process, Child(name=child.name, command=again, env={})))
+        again = nats_child(data_dir, int(url.rsplit(":", 1)[1]))
+        watching = asyncio.create_task(_watch(group, process, again), name="nats-server")
         try:
             yield url
         finally:
             watching.cancel()
             await asyncio.wait([watching])
     finally:
-        await _stop(process)
+        await _stop(process, group.stop_secs * SHARE_OF_NATS)
 
 
-async def _watch(process: asyncio.subprocess.Process, again: Child) -> None:
+def nats_child(data_dir: DataDir, port: int) -> Child:
+    command = nats_server.command(port, data_dir.store, data_dir.ports)
+    return Child(
+        name="nats-server",
+        command=[*command, "--log", str(data_dir.log)],
+        inherits=(data_dir.lock,),
+    )
+
+
+async def _watch(group: Group, process: asyncio.subprocess.Process, again: Child) -> None:
     status = await process.wait()
     log.error("%s; starting it again", death_in_words(again.name, status))
-    await keep_running(again)
+    await keep_running(group, again)
 
 
-async def _listening(process: asyncio.subprocess.Process, ports: Path, log_file: Path) -> str:
+async def _listening(process: asyncio.subprocess.Process, data_dir: DataDir, said_before: int) -> str:
     """Wait until it listens. It writes a file then; no other event tells."""
     deadline = time.monotonic() + NATS_START_SECS
-    while (url := nats_server.url(ports, process.pid)) is None:
+    while (url := nats_server.url(data_dir.ports, process.pid)) is None:
         if process.returncode is not None or time.monotonic() > deadline:
-            reason = await asyncio.to_thread(_last_line, log_file)
-            raise StartError(f"nats-server did not start (is another one running?): {reason}")
+            reason = await asyncio.to_thread(_last_line, data_dir.log, said_before)
+            raise StartError(f"nats-server did not start: {reason}")
         await asyncio.sleep(0.01)
     return url
 
 
-def _last_line(path: Path) -> str:
-    return path.read_text(errors="replace").strip().rsplit("\n", 1)[-1] if path.exists() else "no log"
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
-def children(settings: StandaloneSettings, nats_url: str, model_path: Path) -> list[Child]:
-    common = {"NATS_URL": nats_url, "LOG_LEVEL": settings.log_level}
-    worker = {**common, "WHISPER_MODEL": settings.whisper_model, "WHISPER_MODEL_PATH": str(model_path)}
-    gateway = {**common, "HOST": settings.host, "PORT": str(settings.port)}
-    return [
-        Child(name="gpu_worker", command=[sys.executable, "-m", "gpu_worker"], env=worker),
-        Child(name="gateway", command=[sys.executable, "-m", "gateway"], env=gateway),
-    ]
+def _last_line(path: Path, offset: int) -> str:
+    said = path.read_bytes()[offset:].decode(errors="replace").strip() if path.exists() else ""
+    return said.rsplit("\n", 1)[-1] or "it said nothing"

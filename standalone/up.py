@@ -1,25 +1,67 @@
 """`whisper-jetstream up`: the whole system in one process tree, until Ctrl-C or until one file is transcribed."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+import socket
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import httpx
+import msgspec
+
 from schemas.settings import from_environment
-from standalone import models, supervisor
+from standalone import data_dir, models, nats_server, ports, supervisor
 from standalone.client import GatewayClient
+from standalone.data_dir import DataDir
+from standalone.errors import StartError
 from standalone.settings import StandaloneSettings
-from standalone.supervisor import StartError
+from standalone.supervisor import Child, Group
 from standalone.terminal import Download, screen, show, transcribe
 
 log = logging.getLogger(__name__)
 
-UP_TIMEOUT_SECS = 30.0
-POLL_SECS = 0.1
+UP_TIMEOUT_SECS = 60.0
+POLL_SECS, POLL_TIMEOUT_SECS = 0.1, 3.0
+CTRL_C_STOP_SECS = 1.4
+"""A person waits. Who has not ended by then is killed: what is stored is stored, and a job in work comes back later."""
+INTERRUPTED = 130
+"""The exit status of a command that a Ctrl-C has ended before it was done."""
+
+
+class Claim(msgspec.Struct, kw_only=True, frozen=True):
+    """What an `up` must have for itself before it starts anything."""
+
+    settings: StandaloneSettings
+    data_dir: DataDir
+    listening: socket.socket
+    nats_port: int
+
+    @property
+    def url(self) -> str:
+        host, port = self.listening.getsockname()[:2]
+        return f"http://{host}:{port}"
+
+
+@contextlib.contextmanager
+def claimed(settings: StandaloneSettings) -> Iterator[Claim]:
+    """DATA_DIR and the ports; kept while inside. Raises StartError."""
+    with (
+        data_dir.locked(Path(settings.data_dir)) as mine,
+        ports.listen(settings.host, settings.port) as listening,
+    ):
+        yield Claim(
+            settings=settings,
+            data_dir=mine,
+            listening=listening,
+            nats_port=ports.nats_port(settings.nats_port),
+        )
 
 
 def settings_for(model: str | None) -> StandaloneSettings:
@@ -46,55 +88,104 @@ Work: TypeAlias = Callable[[GatewayClient], Awaitable[int]]
 """What is done with a system that is up; gives the exit status."""
 
 
-async def up(settings: StandaloneSettings, model_path: Path, work: Work | None = None) -> int:
+async def up(claim: Claim, model_path: Path, work: Work | None = None) -> int:
     """Run everything, until `work` is done or for ever; the exit status. Raises StartError and what `work` raises."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for sig in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sig, stop.set)
-    async with supervisor.nats(settings) as nats_url:
-        running = [
-            asyncio.create_task(supervisor.keep_running(child), name=child.name)
-            for child in supervisor.children(settings, nats_url, model_path)
-        ]
-        waiting: list[asyncio.Task[int]] = [
-            asyncio.create_task(_until(stop)),
-            asyncio.create_task(_when_up(settings, work or partial(_announce, settings, nats_url))),
-        ]
+    async with Group.opened() as group:
+
+        def on_signal(stop_secs: float) -> None:
+            """The first one ends everything in order, the second one at once."""
+            if stop.is_set():
+                group.kill()
+            group.stop_secs = stop_secs
+            stop.set()
+
+        loop.add_signal_handler(signal.SIGINT, on_signal, CTRL_C_STOP_SECS)
+        loop.add_signal_handler(signal.SIGTERM, on_signal, group.stop_secs)
+        running = asyncio.create_task(_run(group, claim, model_path, work))
+        stopping = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait([*running, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+            screen.print("stopping")
+            return INTERRUPTED if work else 0
+        finally:
+            running.cancel()
+            stopping.cancel()
+            await asyncio.gather(running, stopping, return_exceptions=True)
+
+
+async def _run(group: Group, claim: Claim, model_path: Path, work: Work | None) -> int:
+    async with supervisor.nats(group, claim.data_dir, claim.nats_port) as nats_url:
+        claim.data_dir.tell(nats_url)
+        if claim.settings.nats_port is None and claim.nats_port == nats_server.ANY_PORT:
+            screen.print(f"port {nats_server.DEFAULT_PORT} is taken: nats-server listens at {nats_url}")
+        instance = uuid.uuid4().hex
+        tasks: list[asyncio.Task[None] | asyncio.Task[int]] = [
+            asyncio.create_task(supervisor.keep_running(group, child), name=child.name)
+            for child in children(claim, nats_url, model_path, instance)
+        ]
+        tasks.append(asyncio.create_task(_without_watchdog(group)))
+        tasks.append(
+            asyncio.create_task(_when_up(claim, instance, work or partial(_announce, claim, nats_url)))
+        )
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return max(task.result() or 0 for task in done)
         finally:
-            for task in [*running, *waiting]:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*running, *waiting, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _until(stop: asyncio.Event) -> int:
-    await stop.wait()
-    screen.print("stopping")
-    return 0
+def children(claim: Claim, nats_url: str, model_path: Path, instance: str) -> list[Child]:
+    settings, fd = claim.settings, claim.listening.fileno()
+    common = {"NATS_URL": nats_url, "LOG_LEVEL": settings.log_level}
+    worker = {**common, "WHISPER_MODEL": settings.whisper_model, "WHISPER_MODEL_PATH": str(model_path)}
+    gateway = {**common, "LISTEN_FD": str(fd), "INSTANCE_ID": instance}
+    python = [sys.executable, "-m"]
+    return [
+        Child(name="gpu_worker", command=[*python, "gpu_worker"], env=worker),
+        Child(name="gateway", command=[*python, "gateway"], env=gateway, inherits=(fd,)),
+    ]
 
 
-async def _wait_until_up(client: GatewayClient, settings: StandaloneSettings) -> None:
-    """Ask again and again, from here and not in one thread: it must end at once with a Ctrl-C. Raises StartError."""
+async def _without_watchdog(group: Group) -> None:
+    await group.lost()
+    raise StartError("the watchdog has ended: without it a killed `up` would leave its processes behind")
+
+
+async def _when_up(claim: Claim, instance: str, work: Work) -> int:
+    await _wait_until_up(claim.url, instance)
+    return await work(GatewayClient(claim.url, direct=True))
+
+
+async def _wait_until_up(url: str, instance: str) -> None:
+    """Until our own gateway can take jobs; another one's answer does not count. Raises StartError."""
+    async with httpx.AsyncClient(base_url=url, timeout=POLL_TIMEOUT_SECS, trust_env=False) as http:
+        try:
+            async with asyncio.timeout(UP_TIMEOUT_SECS):
+                while not await _is_ready(http, instance):  # noqa: ASYNC110 - another process sets no event of ours
+                    await asyncio.sleep(POLL_SECS)
+        except TimeoutError as error:
+            raise StartError(
+                f"the gateway is not ready after {UP_TIMEOUT_SECS:g} s; its log says why"
+            ) from error
+
+
+async def _is_ready(http: httpx.AsyncClient, instance: str) -> bool:
     try:
-        async with asyncio.timeout(UP_TIMEOUT_SECS):
-            while not await asyncio.to_thread(client.is_ready):  # noqa: ASYNC110 - another process sets no event of ours
-                await asyncio.sleep(POLL_SECS)
-    except TimeoutError as error:
-        raise StartError(f"no gateway answers at {settings.url()}; is its port taken?") from error
+        answer = await http.get("/health/ready")
+        return answer.is_success and answer.json().get("instance_id") == instance
+    except (httpx.TransportError, ValueError):
+        return False
 
 
-async def _when_up(settings: StandaloneSettings, work: Work) -> int:
-    client = GatewayClient(settings.url())
-    await _wait_until_up(client, settings)
-    return await work(client)
-
-
-async def _announce(settings: StandaloneSettings, nats_url: str, _client: GatewayClient) -> int:
+async def _announce(claim: Claim, nats_url: str, _client: GatewayClient) -> int:
     screen.print(
-        f"whisper-jetstream is up: [bold]{settings.url()}[/bold] (API at /docs), NATS at {nats_url}, "
-        f"model {settings.whisper_model}. Ctrl-C stops it."
+        f"whisper-jetstream is up: [bold]{claim.url}[/bold] (API at /docs), NATS at {nats_url}, "
+        f"model {claim.settings.whisper_model}. Ctrl-C stops it."
     )
     await asyncio.Event().wait()
     raise StartError("unreachable: the wait above has no end")
@@ -102,5 +193,4 @@ async def _announce(settings: StandaloneSettings, nats_url: str, _client: Gatewa
 
 async def transcribe_one(audio: Path, fields: dict[str, str], client: GatewayClient) -> int:
     """Transcribe a file and print it; the exit status. Raises ClientError."""
-    job = await asyncio.to_thread(transcribe, client, audio, fields)
-    return show(job)
+    return show(await client.in_thread(partial(transcribe, client, audio, fields)))

@@ -1,5 +1,6 @@
 """The `whisper-jetstream` command: up, transcribe, jobs, cancel, model; Ctrl-C; restarts."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ import pytest
 
 from tests.support.http import AUDIO, EXPECTED
 
+REPOSITORY = Path(__file__).parent.parent.parent
+"""What is tested is the code here, wherever the command is installed from."""
 COMMAND = str(Path(sys.executable).with_name("whisper-jetstream"))
 EXPECTED_TEXT = " ".join(p["text"] for p in EXPECTED["english.mp3"]["phrases"])
 
@@ -39,6 +42,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "MODELS_DIR": str(tmp_path / "models"),
         "SPOOL_DIR": str(tmp_path / "spool"),
         "COLUMNS": "200",
+        "PYTHONPATH": str(REPOSITORY),
     }
 
 
@@ -53,15 +57,47 @@ def run(
 
 
 class Up:
-    """A running `up`, its output in a file."""
+    """An `up`, its output in a file."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        log: Path,
+        *more: str,
+        model: str | None = "demo",
+        wait_for: str | None = "is up",
+    ) -> None:
         self._log = log
+        command = [COMMAND, "up", *(["--model", model] if model else []), *more]
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                [COMMAND, "up", "--model", "demo"], env=environment, stdout=sink, stderr=sink
-            )
-        self.wait_for("is up")
+            self.process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink)
+        if wait_for is not None:
+            self.wait_for(wait_for)
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def wait_for_children(self, *words: str) -> None:
+        """Until there is one with each of these words in its command line."""
+        deadline = time.monotonic() + 30
+        while not all(any(word in line for line in self.command_lines()) for word in words):
+            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.said
+            time.sleep(0.002)
+
+    def command_lines(self) -> list[str]:
+        lines = []
+        for process in self.family():
+            with contextlib.suppress(psutil.Error):
+                lines.append(" ".join(process.cmdline()))
+        return lines
 
     def wait_for(self, text: str, count: int = 1) -> None:
         deadline = time.monotonic() + 30
@@ -122,22 +158,12 @@ def test_wrong_settings_are_told_in_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_in_the_middle_of_the_start_stops_at_once(environment: dict[str, str], tmp_path: Path) -> None:
-    """Before it has said that it is up."""
-    with (tmp_path / "up.log").open("wb") as sink:
-        up = subprocess.Popen([COMMAND, "up", "--model", "demo"], env=environment, stdout=sink, stderr=sink)
-        while len(psutil.Process(up.pid).children()) < 3:
-            assert up.poll() is None
-        up.send_signal(signal.SIGTERM)
-        assert up.wait(15) == 0
-
-
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_everything(environment: dict[str, str], tmp_path: Path, sig: signal.Signals) -> None:
     up = Up(environment, tmp_path / "up.log")
     assert run(environment, "model", "load").returncode == 0, "the engine runs too"
     family = psutil.Process(up.process.pid).children(recursive=True)
-    assert len(family) == 4
+    assert len(family) == 5, "nats-server, gateway, worker, its engine, the watchdog"
     up.process.send_signal(sig)
     assert up.process.wait(20) == 0
     assert psutil.wait_procs(family, timeout=1)[1] == []
@@ -145,7 +171,6 @@ def test_ctrl_c_stops_everything(environment: dict[str, str], tmp_path: Path, si
 
 
 def test_a_session_at_the_command_line(environment: dict[str, str], up: Up) -> None:
-    environment = environment | {"NATS_URL": f"nats://127.0.0.1:{environment['NATS_PORT']}"}
     status = json.loads(run(environment, "model", "status").stdout)
     assert (status["state"], status["model"]) == ("unloaded", "demo")
     done = run(
@@ -161,7 +186,7 @@ def test_a_session_at_the_command_line(environment: dict[str, str], up: Up) -> N
     status = json.loads(run(environment, "model", "status").stdout)
     assert (status["state"], status["backend"]) == ("ready", "cpu")
     assert json.loads(run(environment, "model", "unload").stdout)["state"] == "unloaded"
-    assert len(psutil.Process(up.process.pid).children(recursive=True)) == 3
+    assert len(up.family()) == 4, "the engine is gone"
     listed = run(environment, "jobs").stdout.splitlines()
     assert ["english.mp3" in listed[1], "telephone.wav" in listed[0]] == [True, True]
     job_id = listed[0].split()[0]
@@ -177,7 +202,6 @@ def test_bench_measures_the_model_and_the_service(
     environment: dict[str, str], up: Up, tmp_path: Path
 ) -> None:
     """The running service has loaded its model, and hands it back for that."""
-    environment = environment | {"NATS_URL": f"nats://127.0.0.1:{environment['NATS_PORT']}"}
     assert run(environment, "transcribe", str(AUDIO / "telephone.wav")).returncode == 0
     drawing = str(tmp_path / "bench.svg")
     asked = ("--model", "demo", "--audio", str(AUDIO / "english.mp3"), "--plot", drawing, "--rounds", "2")
@@ -202,7 +226,7 @@ def test_bench_measures_the_model_and_the_service(
     job_id = run(environment, "jobs").stdout.split()[0]
     table = run(environment, "timings", job_id, "--plot", drawing).stdout
     assert job_id in table
-    assert re.search(r"encoder +0\.\d+", table)
+    assert re.search(r"encoder +\d+\.\d+", table)
 
 
 @pytest.mark.parametrize(

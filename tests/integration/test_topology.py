@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from nats.js import JetStreamContext
+from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import APIError
 
-from broker import topology
+from broker import topology, topology_apply
 from broker.connection import BrokerSettings, connect
 from broker.errors import Refused
 from schemas import subjects
@@ -94,8 +95,115 @@ async def test_it_is_made_by_whoever_comes_first_and_changed_by_nobody(
         info = await one.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
         assert info.config.ack_wait == 2
     [warning] = caplog.messages
-    assert "max_age is 7 days, not 3600 s (WHISPER_EVENTS, WHISPER_DEAD, " in warning.replace(
-        "60 min", "3600 s"
-    )
+    assert "max_age is 7 d, not 1 h (WHISPER_EVENTS, WHISPER_DEAD, " in warning
     assert "ack_wait is 2 s, not 7 s (WHISPER_JOBS gpu-worker)" in warning
     assert "whisper-jetstream topology apply" in warning
+
+
+async def test_apply_changes_what_differs_and_nothing_else(broker_settings: BrokerSettings) -> None:
+    """The limit and the description are the operator's own; a queue in memory cannot be moved to disk."""
+    async with connect(broker_settings, "test") as (_, js):
+        jobs = topology.streams(broker_settings)[0].evolve(storage=StorageType.MEMORY, max_msgs=5000)
+        await js.add_stream(jobs.evolve(description="ours, says the operator"))
+        await topology.ensure(js, broker_settings)
+        others = msgspec.structs.replace(
+            broker_settings, job_retention_secs=60.0, job_ack_wait_secs=7.0, audio_max_bytes=5 * MB
+        )
+        before = [d for d in await topology.compare(js, others) if not d.can_be_changed]
+        assert [(d.name, d.field) for d in before] == [(subjects.JOBS_STREAM, "storage")]
+        outcome = await topology_apply.apply(js, others)
+        [problem] = [applied for applied in outcome if applied.problem]
+        assert problem.difference == before[0]
+        assert "never changes it" in problem.problem
+        assert await topology.compare(js, others) == before
+        kept = (await js.stream_info(subjects.JOBS_STREAM)).config
+        assert (kept.max_msgs, kept.description) == (5000, "ours, says the operator")
+        assert (await js.stream_info(subjects.EVENTS_STREAM)).config.duplicate_window == 60
+        assert await limit_of_audio(js) == 5 * MB
+        assert [a for a in await topology_apply.apply(js, others) if not a.problem] == []
+
+
+async def test_what_is_refused_keeps_nothing_else_from_being_changed(broker_settings: BrokerSettings) -> None:
+    async with connect(broker_settings, "test") as (_, js):
+        await topology.ensure(js, broker_settings)
+        others = msgspec.structs.replace(broker_settings, nats_replicas=3, job_retention_secs=60.0)
+        outcome = await topology_apply.apply(js, others)
+        assert {a.difference.field for a in outcome if a.problem} == {"num_replicas"}
+        assert {d.field for d in await topology.compare(js, others)} == {"num_replicas"}
+
+
+async def test_an_unlimited_audio_bucket_is_told_and_gets_its_share(small: NatsProcess) -> None:
+    """As older versions have made it; what is stored beyond the new limit stays."""
+    settings = BrokerSettings(nats_url=small.url)
+    async with connect(settings, "test") as (_, js):
+        await js.create_object_store(subjects.AUDIO_BUCKET, storage=StorageType.FILE)
+        stored = await fill(js, f"$O.{subjects.AUDIO_BUCKET}.C.x", 50 * MB)
+        await topology.ensure(js, settings)
+        [difference] = await topology.compare(js, settings)
+        assert difference.change == "max_bytes is unlimited, not a share of the store"
+        assert [a.problem for a in await topology_apply.apply(js, settings)] == [""]
+        assert 30 * MB < await limit_of_audio(js) <= 45 * MB < stored
+        assert (await js.stream_info(topology.AUDIO_STREAM)).state.bytes >= stored
+        assert await topology.compare(js, settings) == []
+
+
+async def test_looking_makes_nothing(broker_settings: BrokerSettings) -> None:
+    async with connect(broker_settings, "test") as (_, js):
+        found = await topology.compare(js, broker_settings)
+        assert {d.change for d in found} == {"missing"}
+        assert len(found) == 13
+        assert not await topology.is_made(js, broker_settings)
+        assert await js.streams_info() == []
+        assert {a.difference.done for a in await topology_apply.apply(js, broker_settings)} == {"made"}
+        assert await topology.compare(js, broker_settings) == []
+        assert await topology.is_made(js, broker_settings)
+
+
+NO_JETSTREAM_FOR_US = """
+accounts {
+  OURS { users: [{ user: ours, password: secret }] }
+  SYS { users: [{ user: sys, password: secret }] }
+}
+system_account: SYS
+"""
+NO_PERMISSION = """
+authorization { users: [
+  { user: ours, password: secret, permissions: { publish: "whisper.>", subscribe: "_INBOX.>" } }
+] }
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (NO_JETSTREAM_FOR_US, "JetStream"),
+        (NO_PERMISSION, "permissions violation for publish"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_told_in_a_sentence(
+    tmp_path: Path, config: str, sentence: str
+) -> None:
+    server = NatsProcess(tmp_path / "server", config)
+    server.start()
+    try:
+        url = server.url.replace("nats://", "nats://ours:secret@")
+        settings = BrokerSettings(nats_url=url)
+        async with asyncio.timeout(7), connect(settings, "test") as (_, js):
+            with pytest.raises(Refused, match=sentence):
+                await topology.ensure(js, settings)
+    finally:
+        server.stop()
+
+
+async def test_replicas_without_a_cluster_are_told(broker_settings: BrokerSettings) -> None:
+    settings = msgspec.structs.replace(broker_settings, nats_replicas=3)
+    async with connect(settings, "test") as (_, js):
+        with pytest.raises(Refused, match="NATS_REPLICAS=3, but this nats-server is in no cluster"):
+            await topology.ensure(js, settings)
+
+
+async def test_subjects_of_another_stream_are_told_with_its_name(broker_settings: BrokerSettings) -> None:
+    async with connect(broker_settings, "test") as (_, js):
+        await js.add_stream(StreamConfig(name="THEIRS", subjects=["whisper.>"]))
+        with pytest.raises(Refused, match="WHISPER_JOBS cannot be made: THEIRS has its subjects"):
+            await topology.ensure(js, broker_settings)

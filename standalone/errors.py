@@ -1,0 +1,5 @@
+"""What keeps `up` from starting."""
+
+
+class StartError(Exception):
+    """The system cannot start; the sentence says why."""

@@ -1,0 +1,40 @@
+"""Addresses that `up` listens on: taken before anything is started, so that a port in use is told at once."""
+
+import errno
+import socket
+
+from standalone.errors import StartError
+from standalone.nats_server import ANY_PORT, DEFAULT_PORT, LOOPBACK
+
+TAKEN_BY = "another program listens on"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The HTTP socket; the gateway inherits it, and it stays open while a gateway is started again. Raises StartError."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise StartError(_reason("PORT", host, port, error)) from error
+
+
+def nats_port(asked: int | None) -> int:
+    """The port for nats-server: the one that is asked for, else the usual one if it is free, else any. Raises StartError."""
+    if asked == ANY_PORT:
+        return ANY_PORT
+    try:
+        with socket.create_server((LOOPBACK, asked or DEFAULT_PORT)):
+            return asked or DEFAULT_PORT
+    except OSError as error:
+        if asked is None:
+            return ANY_PORT
+        raise StartError(_reason("NATS_PORT", LOOPBACK, asked, error)) from error
+
+
+def _reason(variable: str, host: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{variable}={port} is taken: {TAKEN_BY} {host}:{port}; set {variable} to a free one"
+        case errno.EACCES | errno.EPERM:
+            return f"{variable}={port}: this user may not listen on that port"
+        case _:
+            return f"nothing can listen on {host}:{port}: {error.strerror or error}"
