@@ -23,7 +23,7 @@ from broker.deleting import delete_message
 from broker.errors import Conflict
 from broker.scanning import scan
 from broker.topology import KV_KEY, KV_STREAM
-from schemas import subjects
+from schemas import inputs, subjects
 from schemas.webhooks import QueueState
 
 LEASE_SECS = 15.0
@@ -202,7 +202,8 @@ class WebhookQueues:
         with mapped_errors():
             answer = await self._js._api_request(f"$JS.API.STREAM.INFO.{subjects.WEBHOOKS_STREAM}", request)
         self.clock.set(datetime.fromisoformat(answer["ts"]))
-        return StreamInfo.from_response(answer)
+        info: StreamInfo = StreamInfo.from_response(answer)
+        return info
 
     async def _get(self, stream: str, subject: str, *, first: bool = False) -> RawStreamMsg | None:
         """The first or the last message of a subject, from the leader: a replica may be behind what we have just done."""
@@ -218,6 +219,6 @@ class WebhookQueues:
 def _read_state(body: bytes) -> QueueState:
     """What cannot be read is nobody's claim."""
     try:
-        return msgspec.json.decode(body, type=QueueState)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return inputs.WEBHOOK_QUEUE.read(body)
+    except inputs.Unreadable:
         return QueueState()

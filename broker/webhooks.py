@@ -15,7 +15,7 @@ from broker.errors import Conflict
 from broker.pulling import Puller
 from broker.scanning import scan
 from broker.topology import KV_KEY, KV_STREAM
-from schemas import subjects
+from schemas import inputs, subjects
 from schemas.webhooks import RegisteredWebhook, Webhook, WebhookDelivery
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,8 @@ class WebhookUrls:
 
 def _read(name: str, body: bytes) -> RegisteredWebhook | None:
     try:
-        return msgspec.json.decode(body, type=RegisteredWebhook)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return inputs.WEBHOOK_URL.read(body)
+    except inputs.Unreadable as error:
         log.warning("%s is no webhook: %s", name, error)
         return None
 

@@ -22,8 +22,6 @@ WEBHOOK_EVENTS: dict[type[JobEvent], WebhookEvent] = {
 """What a job's webhook can be told of, and which event it comes from."""
 
 
-FAILING_SECS = 24 * 3600.0
-"""A URL that has only failed for so long is told of the model no more, until a delivery to it succeeds."""
 PROGRESS_SECS = 10.0
 """A progress notice that has waited for longer is left out: a receiver that is slower than one in a second still learns of
 the end in time."""
@@ -98,10 +96,10 @@ def webhook_id(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
-def is_told_of_the_model(webhook: RegisteredWebhook, now: Timestamp) -> bool:
-    """Those that only ever fail are not: each change of the model would be one more delivery to give up."""
+def is_told_of_the_model(webhook: RegisteredWebhook, now: Timestamp, failing_secs: float) -> bool:
+    """Those are not that have only failed for so long: each change of the model would be one more delivery to give up."""
     since = webhook.failing_since
-    return since is None or (now - since).total_seconds() < FAILING_SECS
+    return since is None or (now - since).total_seconds() < failing_secs
 
 
 def webhook_of(request: JobRequest, created_at: Timestamp) -> Webhook | None:

@@ -148,5 +148,5 @@ def _host(first: Waiting) -> str:
     """Of what is no delivery: none. Its turn will tell why."""
     try:
         return host_and_port(msgspec.json.decode(first.body, type=_Addressed).webhook.url)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except inputs.Unreadable:
         return ""

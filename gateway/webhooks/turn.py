@@ -16,7 +16,7 @@ from gateway.job_service import JobService
 from gateway.webhooks.lanes import SLOW_SECS
 from gateway.webhooks.posting import Poster
 from gateway.webhooks.schedule import Delivered, Drop, GiveUp, TryAgain, Unregister, after_try
-from schemas import subjects
+from schemas import inputs, subjects
 from schemas.job_lifecycle import TERMINAL
 from schemas.jobs import WebhookEvent, to_job
 from schemas.urls import is_http_url, shown
@@ -122,8 +122,8 @@ class _Turn:
 
     async def _handle(self, waiting: Waiting) -> TurnEnd | None:
         try:
-            delivery = msgspec.json.decode(waiting.body, type=WebhookDelivery)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            delivery = inputs.DELIVERY.read(waiting.body)
+        except inputs.Unreadable as error:
             await _bury(self._means, waiting, waiting.body, f"it is no delivery: {error}")
             return None
         if not is_http_url(delivery.webhook.url):
