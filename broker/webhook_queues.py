@@ -8,19 +8,19 @@ costs nothing: no message is handed out and put back (docs/adr/0015).
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import RawStreamMsg, StreamInfo
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 from nats.js.kv import KeyValue
 
 from broker.connection import mapped_errors
 from broker.deleting import delete_message
-from broker.errors import Conflict
+from broker.errors import Conflict, Unavailable
 from broker.scanning import scan
 from broker.topology import KV_KEY, KV_STREAM
 from schemas import inputs, subjects
@@ -32,6 +32,7 @@ RENEW_SECS = 2.0
 """A claim is renewed before a try unless it is younger than this: so the try ends before the claim does."""
 MAX_DELAY_SECS = 24 * 3600.0
 """Whatever an entry says: WEBHOOK_BACKOFF allows no more."""
+REQUEST_SECS = 10.0
 GATEWAYS = "gateways"
 """The queue group that a hint goes to one member of."""
 
@@ -81,30 +82,31 @@ class ServerClock:
         return self._told + timedelta(seconds=time.monotonic() - self._told_at)
 
     def age_secs(self, stored: datetime) -> float:
-        return (self.now() - stored).total_seconds()
+        """Of what the server has stored. Its time is known a moment late, so what is new would seem to be of the future."""
+        return max(0.0, (self.now() - stored).total_seconds())
 
 
 class WebhookQueues:
-    def __init__(self, js: JetStreamContext, bucket: KeyValue, owner: str) -> None:
-        """`owner` names this gateway, and is different for each process."""
-        self._js, self._bucket, self._owner = js, bucket, owner
+    def __init__(self, js: JetStreamContext, bucket: KeyValue, owner: str, lease_secs: float) -> None:
+        self._js, self._bucket, self._owner, self.lease_secs = js, bucket, owner, lease_secs
         self.clock = ServerClock()
 
     @classmethod
-    async def open(cls, js: JetStreamContext, owner: str) -> "WebhookQueues":
+    async def open(cls, js: JetStreamContext, owner: str, lease_secs: float = LEASE_SECS) -> "WebhookQueues":
+        """`owner` names this gateway, and is different for each process. Raises Unavailable."""
         with mapped_errors():
-            queues = cls(js, await js.key_value(subjects.WEBHOOK_QUEUES_BUCKET), owner)
+            queues = cls(js, await js.key_value(subjects.WEBHOOK_QUEUES_BUCKET), owner, lease_secs)
         await queues.last_sequence()
         return queues
 
     async def last_sequence(self) -> int:
         """Of the stream: where it has not grown nothing new waits. Raises Unavailable."""
-        return int((await self._info("")).state.last_seq)
+        return (await self._info("")).state.last_seq
 
     async def waiting(self) -> list[str]:
         """Every URL for which something waits. Raises Unavailable."""
         found = await self._info(subjects.ALL_WEBHOOKS)
-        return [subjects.last_token(subject) for subject in found.state.subjects or {}]
+        return [subjects.last_token(subject) for subject in found.state.subjects]
 
     @asynccontextmanager
     async def hints(self, deliver: Callable[[str], Awaitable[None]]) -> AsyncIterator[None]:
@@ -158,8 +160,8 @@ class WebhookQueues:
         if found is not None and found.time is not None:
             state, revision = _read_state(found.data or b""), found.seq or 0
             age = self.clock.age_secs(found.time)
-            if state.owner not in (None, self._owner) and age < LEASE_SECS:
-                return NotNow(secs=LEASE_SECS - age, is_due_then=False)
+            if state.owner not in (None, self._owner) and age < self.lease_secs:
+                return NotNow(secs=self.lease_secs - age, is_due_then=False)
             delay = min(state.delay_secs, MAX_DELAY_SECS)
             if state.owner is None and age < delay:
                 return NotNow(secs=delay - age, is_due_then=True)
@@ -167,7 +169,7 @@ class WebhookQueues:
         try:
             await self._write(claim, owner=self._owner, delay_secs=0.0)
         except Conflict:
-            return NotNow(secs=LEASE_SECS, is_due_then=False)
+            return NotNow(secs=self.lease_secs, is_due_then=False)
         return claim
 
     async def renew(self, claim: Claim) -> None:
@@ -197,12 +199,16 @@ class WebhookQueues:
             )
         claim.state, claim.renewed_at = state, begun
 
-    async def _info(self, pattern: str) -> StreamInfo:
+    async def _info(self, pattern: str) -> "_Info":
+        """Decoded here: with ten thousand subjects nats-py's way of it would hold up the loop."""
         request = msgspec.json.encode({"subjects_filter": pattern}) if pattern else b""
+        subject = f"$JS.API.STREAM.INFO.{subjects.WEBHOOKS_STREAM}"
         with mapped_errors():
-            answer = await self._js._api_request(f"$JS.API.STREAM.INFO.{subjects.WEBHOOKS_STREAM}", request)
-        self.clock.set(datetime.fromisoformat(answer["ts"]))
-        info: StreamInfo = StreamInfo.from_response(answer)
+            answer = await self._js._nc.request(subject, request, timeout=REQUEST_SECS)
+        info = msgspec.json.decode(answer.data, type=_Info)
+        if info.error is not None:
+            raise Unavailable(f"{subjects.WEBHOOKS_STREAM}: {info.error}")
+        self.clock.set(info.ts)
         return info
 
     async def _get(self, stream: str, subject: str, *, first: bool = False) -> RawStreamMsg | None:
@@ -214,6 +220,19 @@ class WebhookQueues:
                 return await self._js.get_msg(stream, subject=subject)
             except NotFoundError:
                 return None
+
+
+class _State(msgspec.Struct):
+    last_seq: int = 0
+    subjects: dict[str, int] = {}
+
+
+class _Info(msgspec.Struct):
+    """What is needed of a STREAM.INFO response."""
+
+    ts: datetime = datetime.min.replace(tzinfo=UTC)
+    state: _State = msgspec.field(default_factory=_State)
+    error: dict[str, object] | None = None
 
 
 def _read_state(body: bytes) -> QueueState:

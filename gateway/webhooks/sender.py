@@ -16,6 +16,7 @@ from gateway.webhooks.agenda import Agenda
 from gateway.webhooks.events import EventTurner
 from gateway.webhooks.lanes import SLOW_SECS
 from gateway.webhooks.turn import Means, TurnEnd, take_turn
+from schemas.subjects import is_job_id
 from schemas.urls import host_and_port
 
 log = logging.getLogger(__name__)
@@ -131,8 +132,10 @@ class Sender:
                 await asyncio.sleep(BROKER_RETRY_SECS)
                 self._agenda.found(webhook_id, is_new=False)
                 continue
-            if first is not None:
-                self._agenda.is_at(webhook_id, _host(first))
+            if first is not None or not is_job_id(
+                webhook_id
+            ):  # what is on a subject of no URL is cleared in its turn
+                self._agenda.is_at(webhook_id, "" if first is None else _host(first))
                 self._changed.set()
 
 

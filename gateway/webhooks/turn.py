@@ -10,7 +10,7 @@ import msgspec
 from broker.connection import goodbye
 from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Conflict, Refused
-from broker.webhook_queues import LEASE_SECS, Claim, NotNow, Waiting, WebhookQueues
+from broker.webhook_queues import Claim, NotNow, Waiting, WebhookQueues
 from broker.webhooks import WebhookUrls
 from gateway.job_service import JobService
 from gateway.webhooks.lanes import SLOW_SECS
@@ -62,7 +62,7 @@ async def take_turn(means: Means, webhook_id: str) -> TurnEnd:
         return await _Turn(means, claim).run()
     except Conflict:
         log.info("webhook %s: another gateway delivers to it now", webhook_id)
-        return TurnEnd(again_secs=LEASE_SECS)
+        return TurnEnd(again_secs=means.queues.lease_secs)
     except asyncio.CancelledError:
         async with goodbye(f"hand over webhook {webhook_id}"):
             await means.queues.release(claim)
