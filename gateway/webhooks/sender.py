@@ -8,14 +8,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
-
-from broker.errors import BrokerError
+from broker.errors import BrokerError, Refused
 from broker.webhook_queues import Waiting
 from gateway.webhooks.agenda import Agenda
 from gateway.webhooks.events import EventTurner
 from gateway.webhooks.lanes import SLOW_SECS
 from gateway.webhooks.turn import Means, TurnEnd, take_turn
+from schemas import inputs
 from schemas.subjects import is_job_id
 from schemas.urls import host_and_port
 
@@ -78,7 +77,7 @@ class Sender:
             end = await take_turn(self._means, webhook_id)
         except BrokerError as error:
             log.warning("webhook %s: its deliveries wait: %s", webhook_id, error)
-            end = TurnEnd(again_secs=BROKER_RETRY_SECS)
+            end = TurnEnd(again_secs=NET_RETRY_SECS if isinstance(error, Refused) else BROKER_RETRY_SECS)
         except Exception:
             log.exception("webhook %s: its deliveries wait", webhook_id)
             end = TurnEnd(again_secs=NET_RETRY_SECS)
@@ -139,17 +138,9 @@ class Sender:
                 self._changed.set()
 
 
-class _Where(msgspec.Struct):
-    url: str = ""
-
-
-class _Addressed(msgspec.Struct):
-    webhook: _Where = msgspec.field(default_factory=_Where)
-
-
 def _host(first: Waiting) -> str:
     """Of what is no delivery: none. Its turn will tell why."""
     try:
-        return host_and_port(msgspec.json.decode(first.body, type=_Addressed).webhook.url)
+        return host_and_port(inputs.DELIVERY.read(first.body).webhook.url)
     except inputs.Unreadable:
         return ""
