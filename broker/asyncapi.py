@@ -69,7 +69,6 @@ def document() -> dict[str, Any]:
         "x-consumers": {
             subjects.JOBS_STREAM: [_settings(topology.gpu_worker_consumer(SETTINGS))],
             subjects.EVENTS_STREAM: [_settings(topology.webhook_events_consumer(SETTINGS))],
-            subjects.WEBHOOKS_STREAM: [_settings(topology.webhook_deliveries_consumer(SETTINGS))],
         },
         "x-buckets": {
             "object": {
@@ -79,7 +78,8 @@ def document() -> dict[str, Any]:
             "keyValue": {
                 subjects.RECORDS_BUCKET: "a JobRecord per job that a worker has touched",
                 subjects.WORKERS_BUCKET: f"a WorkerStatus per worker; gone {topology.WORKER_TTL_SECS:g} s after its last",
-                subjects.WEBHOOK_URLS_BUCKET: "a Webhook per URL that was ever given",
+                subjects.WEBHOOK_URLS_BUCKET: "a RegisteredWebhook per URL that was ever given",
+                subjects.WEBHOOK_QUEUES_BUCKET: "a QueueState per URL: which gateway delivers to it, and how it went",
                 subjects.IDEMPOTENCY_BUCKET: "a Claim per Idempotency-Key",
             },
         },
@@ -231,8 +231,8 @@ def _inner_channels() -> dict[str, Any]:
             subjects.webhook("{webhook_id}"),
             WebhookDelivery,
             by="gateway",
-            to="gateway (consumer webhook-deliveries)",
-            summary="One try of a delivery",
+            to="gateway (one at a time for each URL, by WHISPER_WEBHOOK_QUEUES)",
+            summary="A delivery",
             parameters={"webhook_id": {"description": "As GET /webhooks tells it"}},
             stream=subjects.WEBHOOKS_STREAM,
         ),

@@ -14,8 +14,8 @@ from nats.js.errors import APIError
 from broker.connection import mapped_errors
 from broker.scanning import scan
 
-NO_SUCH_MESSAGE = frozenset({10037, 10057})
-"""JetStream error codes: no message found; the deletion found none."""
+NO_SUCH_MESSAGE = frozenset({10037, 10043, 10057})
+"""JetStream error codes: no message found, no such sequence; the deletion found none."""
 AT_ONCE = 64
 
 

@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 QUEUES = {
     subjects.JOBS_STREAM: (subjects.GPU_WORKER_CONSUMER, subjects.ALL_SUBMITS),
-    subjects.WEBHOOKS_STREAM: (subjects.WEBHOOK_DELIVERIES_CONSUMER, subjects.ALL_WEBHOOKS),
 }
 REASON = "it is being put back into its queue"
 """Of a dead letter that is one only while that is done, so that a crash in between loses nothing."""

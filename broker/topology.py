@@ -33,7 +33,7 @@ DUPLICATE_WINDOW_SECS = 120.0
 DEAD_LETTERS = 100_000
 """The oldest go beyond that: somebody may send nonsense without end."""
 WEBHOOK_ACK_WAIT_SECS = 15.0
-"""A try takes 10 s at the most."""
+"""How long a gateway may take for one event before another does it again; it says that it lives where it takes longer."""
 WORKER_TTL_SECS = 10.0
 """A worker's status expires so long after its last sign of life."""
 KV_STREAM, OBJECT_STREAM = "KV_{}", "OBJ_{}"
@@ -89,7 +89,7 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
         ),
         StreamConfig(
             name=subjects.WEBHOOKS_STREAM,
-            description="Webhook deliveries, each until it has succeeded or is given up",
+            description="Webhook deliveries, each until it has succeeded or is given up; a queue per URL, without a consumer",
             subjects=[subjects.ALL_WEBHOOKS],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
@@ -97,6 +97,12 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
             max_age=settings.job_retention_secs,
             duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
             allow_direct=True,
+            # nats-server tells a gateway of each once it is stored; the deliveries themselves are read one by one.
+            republish=RePublish(
+                src=subjects.ALL_WEBHOOKS,
+                dest=subjects.webhook_waiting("{{wildcard(1)}}"),
+                headers_only=True,
+            ),
         ),
     ]
 
@@ -130,17 +136,6 @@ def webhook_events_consumer(settings: BrokerSettings) -> ConsumerConfig:
     )
 
 
-def webhook_deliveries_consumer(settings: BrokerSettings) -> ConsumerConfig:
-    return ConsumerConfig(
-        durable_name=subjects.WEBHOOK_DELIVERIES_CONSUMER,
-        description="Gateways share this consumer; tries are counted by the server, the schedule is theirs",
-        ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=WEBHOOK_ACK_WAIT_SECS,
-        max_deliver=-1,
-        max_ack_pending=10_000,
-    )
-
-
 def buckets(settings: BrokerSettings) -> list[StreamConfig]:
     """Buckets are streams with a layout that NATS's ADR-8 (key-value) and ADR-20 (objects) prescribe."""
     kept = settings.job_retention_secs
@@ -149,6 +144,7 @@ def buckets(settings: BrokerSettings) -> list[StreamConfig]:
         _key_values(subjects.IDEMPOTENCY_BUCKET, settings, kept),
         _key_values(subjects.WORKERS_BUCKET, settings, WORKER_TTL_SECS),
         _key_values(subjects.WEBHOOK_URLS_BUCKET, settings, None),
+        _key_values(subjects.WEBHOOK_QUEUES_BUCKET, settings, kept),
         _objects(subjects.RESULTS_BUCKET, settings, kept, None),
         _objects(subjects.AUDIO_BUCKET, settings, None, settings.audio_max_bytes or None),
     ]
@@ -200,7 +196,6 @@ def consumers(settings: BrokerSettings) -> dict[str, ConsumerConfig]:
     return {
         subjects.JOBS_STREAM: gpu_worker_consumer(settings),
         subjects.EVENTS_STREAM: webhook_events_consumer(settings),
-        subjects.WEBHOOKS_STREAM: webhook_deliveries_consumer(settings),
     }
 
 

@@ -1,5 +1,7 @@
 """Everything that the gateway's handlers and background tasks work with, put together in one place."""
 
+import uuid
+
 import msgspec
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -11,6 +13,7 @@ from broker.idempotency import IdempotencyKeys
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
 from broker.rescue import Rescue
+from broker.webhook_queues import WebhookQueues
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from broker.work_queue import WorkQueue
 from broker.worker_status import WorkerStatuses
@@ -21,7 +24,9 @@ from gateway.streams import JobStreams
 from gateway.sweep import Sweep
 from gateway.webhooks.events import EventTurner
 from gateway.webhooks.guard import Guard
+from gateway.webhooks.posting import Poster
 from gateway.webhooks.sender import Sender
+from gateway.webhooks.turn import Means
 from schemas.subjects import AUDIO_BUCKET, RESULTS_BUCKET
 
 
@@ -51,12 +56,16 @@ async def open_services(settings: GatewaySettings, client: Client, js: JetStream
     statuses, urls = await WorkerStatuses.open(js), await WebhookUrls.open(js)
     use = AudioUse(js, records, audio)
     jobs = JobService(records, events, use, results, statuses, settings.audio_retention_secs)
-    fanout, guard, deliveries = (
-        Fanout(events, settings.sse_buffer),
-        Guard(settings.networks()),
-        WebhookDeliveries(js),
+    fanout, guard = Fanout(events, settings.sse_buffer), Guard(settings.networks())
+    turner = EventTurner(urls, WebhookDeliveries(js), records, dead, guard, settings.webhook_failing_secs)
+    means = Means(
+        queues=await WebhookQueues.open(js, owner=uuid.uuid4().hex),
+        urls=urls,
+        dead=dead,
+        jobs=jobs,
+        poster=Poster(guard, settings.secrets()),
+        backoff_secs=settings.backoff(),
     )
-    turner = EventTurner(urls, deliveries, records, guard)
     return Services(
         settings=settings,
         client=client,
@@ -72,7 +81,7 @@ async def open_services(settings: GatewaySettings, client: Client, js: JetStream
         fanout=fanout,
         jobs=jobs,
         streams=JobStreams(jobs, events, fanout, settings.sse_heartbeat_secs),
-        sender=Sender(turner, urls, deliveries, dead, jobs, guard, settings.secrets(), settings.backoff()),
+        sender=Sender(turner, means),
         sweep=Sweep(
             audio,
             results,

@@ -37,6 +37,8 @@ class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
     """Signs deliveries; two, divided by a comma, while they are rotated."""
     webhook_backoff: str = ",".join(f"{secs:g}" for secs in BACKOFF_SECS)
     """Seconds before each try after the first."""
+    webhook_failing_secs: Annotated[float, msgspec.Meta(ge=0)] = 24 * 3600.0
+    """A URL to which no delivery has succeeded for so long is told of the model's life no more, until one succeeds."""
     webhook_allow_cidrs: str = ""
     """Networks beside the public internet that webhooks may be sent to."""
 

@@ -16,7 +16,7 @@ from schemas.idempotency import Claim
 from schemas.jobs import JobRecord, JobRequest
 from schemas.limits import Count, Name, Token, clipped
 from schemas.model import ModelEvent, ModelStatus, UnloadRequest, WorkerStatus
-from schemas.webhooks import Webhook, WebhookDelivery
+from schemas.webhooks import QueueState, RegisteredWebhook, WebhookDelivery
 
 T = TypeVar("T")
 
@@ -72,7 +72,10 @@ MODEL_EVENT: Input[ModelEvent] = Input(ModelEvent, subjects.ALL_MODEL_EVENTS, "w
 RECORD: Input[JobRecord] = Input(JobRecord, _entries(subjects.RECORDS_BUCKET), "workers, gateways")
 WORKER_STATUS: Input[WorkerStatus] = Input(WorkerStatus, _entries(subjects.WORKERS_BUCKET), "workers")
 CLAIM: Input[Claim] = Input(Claim, _entries(subjects.IDEMPOTENCY_BUCKET), "gateways")
-WEBHOOK_URL: Input[Webhook] = Input(Webhook, _entries(subjects.WEBHOOK_URLS_BUCKET), "gateways")
+WEBHOOK_URL: Input[RegisteredWebhook] = Input(
+    RegisteredWebhook, _entries(subjects.WEBHOOK_URLS_BUCKET), "gateways"
+)
+WEBHOOK_QUEUE: Input[QueueState] = Input(QueueState, _entries(subjects.WEBHOOK_QUEUES_BUCKET), "gateways")
 DELIVERY: Input[WebhookDelivery] = Input(WebhookDelivery, subjects.ALL_WEBHOOKS, "gateways")
 OBJECT_META: Input[ObjectMeta] = Input(ObjectMeta, "$O.*.M.*", "gateways, publishers")
 MODEL_REPLY: Input[ModelStatus] = Input(ModelStatus, "replies to whisper.model.>", "workers")
@@ -89,6 +92,7 @@ INPUTS: dict[str, Input[Any]] = {
     "worker status": WORKER_STATUS,
     "idempotency claim": CLAIM,
     "webhook URL": WEBHOOK_URL,
+    "webhook queue": WEBHOOK_QUEUE,
     "webhook delivery": DELIVERY,
     "object meta": OBJECT_META,
     "model reply": MODEL_REPLY,

@@ -14,13 +14,13 @@ GPU_WORKER_CONSUMER: Final = "gpu-worker"
 WEBHOOKS_STREAM: Final = "WHISPER_WEBHOOKS"
 DEAD_STREAM: Final = "WHISPER_DEAD"
 WEBHOOK_EVENTS_CONSUMER: Final = "webhook-events"
-WEBHOOK_DELIVERIES_CONSUMER: Final = "webhook-deliveries"
 
 AUDIO_BUCKET: Final = "WHISPER_AUDIO"
 RESULTS_BUCKET: Final = "WHISPER_RESULTS"
 RECORDS_BUCKET: Final = "WHISPER_RECORDS"
 WORKERS_BUCKET: Final = "WHISPER_WORKERS"
 WEBHOOK_URLS_BUCKET: Final = "WHISPER_WEBHOOK_URLS"
+WEBHOOK_QUEUES_BUCKET: Final = "WHISPER_WEBHOOK_QUEUES"
 IDEMPOTENCY_BUCKET: Final = "WHISPER_IDEMPOTENCY"
 
 JOBS_PREFIX: Final = "whisper.jobs"
@@ -29,11 +29,14 @@ EVENTS_PREFIX: Final = "whisper.events.job"
 MODEL_EVENTS_PREFIX: Final = "whisper.events.model"
 MODEL_PREFIX: Final = "whisper.model"
 WEBHOOKS_PREFIX: Final = "whisper.webhooks"
+WEBHOOK_WAITING_PREFIX: Final = "whisper.webhook-waiting"
+"""Where nats-server tells one of the gateways that a delivery has been stored (a republish)."""
 DEAD_PREFIX: Final = "whisper.dead"
 
 ALL_SUBMITS: Final = f"{SUBMIT_PREFIX}.*"
 ALL_EVENTS: Final = "whisper.events.>"
 ALL_WEBHOOKS: Final = f"{WEBHOOKS_PREFIX}.*"
+ALL_WEBHOOK_WAITING: Final = f"{WEBHOOK_WAITING_PREFIX}.*"
 ALL_MODEL_EVENTS: Final = f"{MODEL_EVENTS_PREFIX}.*.*"
 ALL_DEAD: Final = f"{DEAD_PREFIX}.>"
 
@@ -87,6 +90,11 @@ def model_control(action: str, worker_id: str | None = None) -> str:
 def webhook(webhook_id: str) -> str:
     """Where deliveries to one registered URL wait."""
     return f"{WEBHOOKS_PREFIX}.{webhook_id}"
+
+
+def webhook_waiting(webhook_id: str) -> str:
+    """Where it is told that something waits for this URL."""
+    return f"{WEBHOOK_WAITING_PREFIX}.{webhook_id}"
 
 
 def job_of(event_subject: str) -> str:

@@ -1,7 +1,6 @@
 """Which submissions are accepted, over both doors. Options are validated here and nowhere else. Pure."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -9,6 +8,7 @@ from schemas.errors import ErrorCode, RequestError
 from schemas.inputs import SUBMISSION, Unreadable
 from schemas.jobs import VERSION, JobRequest, Task, Timestamp, TranscribeOptions, WebhookEvent
 from schemas.languages import AUTO, LANGUAGES
+from schemas.urls import is_http_url
 
 
 def parse_request(body: bytes) -> JobRequest:
@@ -66,19 +66,9 @@ def check(request: JobRequest) -> None:
     if language != AUTO and language not in LANGUAGES:
         detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."
         raise RequestError(ErrorCode.INVALID_OPTION, detail, "language")
-    if request.webhook_url is not None and not _is_http_url(request.webhook_url):
+    if request.webhook_url is not None and not is_http_url(request.webhook_url):
         detail = "The webhook URL must be an absolute http or https URL with a host."
         raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_url")
-
-
-def _is_http_url(text: str) -> bool:
-    if not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):
-        return False
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        return False
 
 
 def _invalid(error: msgspec.ValidationError) -> RequestError:

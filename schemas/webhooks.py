@@ -6,7 +6,7 @@ import msgspec
 
 from schemas.events import Done, JobCancelled, JobEvent, JobFailed, Progress, Started
 from schemas.jobs import VERSION, Job, JobRecord, JobRequest, Timestamp, WebhookEvent
-from schemas.limits import Count, Label, Token, Url
+from schemas.limits import Count, Label, Seconds, Token, Url
 from schemas.model import ModelEvent, ModelState, event_name
 
 MODEL_EVENTS = (event_name(ModelState.READY), event_name(ModelState.UNLOADED))
@@ -22,8 +22,13 @@ WEBHOOK_EVENTS: dict[type[JobEvent], WebhookEvent] = {
 """What a job's webhook can be told of, and which event it comes from."""
 
 
+PROGRESS_SECS = 10.0
+"""A progress notice that has waited for longer is left out: a receiver that is slower than one in a second still learns of
+the end in time."""
+
+
 class Webhook(msgspec.Struct, kw_only=True, frozen=True):
-    """A URL that was given as a job's webhook_url: the value of its key in WHISPER_WEBHOOK_URLS."""
+    """A URL that was given as a job's webhook_url."""
 
     v: int = VERSION
     id: Token
@@ -31,20 +36,45 @@ class Webhook(msgspec.Struct, kw_only=True, frozen=True):
     created_at: Timestamp
 
 
+class RegisteredWebhook(Webhook, kw_only=True, frozen=True):
+    """The value of a URL's key in WHISPER_WEBHOOK_URLS. `GET /webhooks` shows the URL without password and query."""
+
+    failing_since: Timestamp | None = None
+    """When the first delivery was given up after the last success; None for a URL that works."""
+
+
 class WebhookList(msgspec.Struct, kw_only=True, frozen=True):
     """The answer to GET /webhooks, oldest first."""
 
-    webhooks: list[Webhook]
+    webhooks: list[RegisteredWebhook]
+
+
+class QueueState(msgspec.Struct, kw_only=True, frozen=True):
+    """Of the deliveries that wait for one URL: the value of its key in WHISPER_WEBHOOK_QUEUES.
+
+    Times are told by the server's stamp on this entry, so no gateway's clock matters.
+    """
+
+    v: int = VERSION
+    owner: Label | None = None
+    """The gateway that delivers to this URL now; it renews the entry."""
+    seq: Count = 0
+    """The delivery in WHISPER_WEBHOOKS that `tries` is about: the first in line."""
+    tries: Count = 0
+    """That have failed."""
+    delay_secs: Seconds = 0.0
+    """The next try is due so long after this entry was written."""
 
 
 class JobNotice(Job, kw_only=True, frozen=True):
     """The body of a POST about a job: the job, and what happened to it. Segments come with its end."""
 
-    type: WebhookEvent
+    type: str
+    """One of WebhookEvent, or a later version's."""
 
 
 class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
-    """A message on `whisper.webhooks.<webhook_id>`: one try."""
+    """A message on `whisper.webhooks.<webhook_id>`, until it is delivered or given up."""
 
     v: int = VERSION
     id: Label
@@ -52,11 +82,9 @@ class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
     webhook: Webhook
     type: Label
     number: Count = 1
-    """Of the try."""
+    """Of its first try: more than 1 in what a version before QueueState has put back."""
     round: Count = 1
     """Grows each time that it is given up, so that what is requeued is no duplicate of what was."""
-    due: Timestamp | None = None
-    """Not to be tried before."""
     model: ModelEvent | None = None
     """The body, for an event of the model."""
     record: JobRecord | None = None
@@ -66,6 +94,12 @@ class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
 def webhook_id(url: str) -> str:
     """The same URL has the same id, so that registering it twice is nothing."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def is_told_of_the_model(webhook: RegisteredWebhook, now: Timestamp, failing_secs: float) -> bool:
+    """Those are not that have only failed for so long: each change of the model would be one more delivery to give up."""
+    since = webhook.failing_since
+    return since is None or (now - since).total_seconds() < failing_secs
 
 
 def webhook_of(request: JobRequest, created_at: Timestamp) -> Webhook | None:
@@ -93,5 +127,5 @@ def model_delivery(event: ModelEvent, webhook: Webhook, seq: int) -> WebhookDeli
     return WebhookDelivery(id=f"msg_{seq}_{webhook.id}", webhook=webhook, type=event.type, model=event)
 
 
-def job_notice(kind: WebhookEvent, job: Job) -> JobNotice:
+def job_notice(kind: str, job: Job) -> JobNotice:
     return JobNotice(type=kind, **{name: getattr(job, name) for name in Job.__struct_fields__})

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import httpcore
 
 from gateway.webhooks.addresses import Network, is_allowed
+from gateway.webhooks.lookup import Lookup
 from schemas.errors import ErrorCode, RequestError
+from schemas.urls import is_http_url
 
 LOOKUP_TIMEOUT_SECS = 5.0
 
@@ -24,11 +26,12 @@ class AddressRefused(Exception):
 
 
 class Guard:
-    def __init__(self, networks: Sequence[Network]) -> None:
-        self._networks = networks
+    def __init__(self, networks: Sequence[Network], lookup: Lookup | None = None) -> None:
+        self._networks, self._lookup = networks, lookup or Lookup()
 
     async def check(self, url: str) -> None:
         """At submission. A name that cannot be looked up now may be there later. Raises RequestError."""
+        self.check_address(url)
         parts = urlsplit(url)
         try:
             await self.address(parts.hostname or "", parts.port or 0)
@@ -37,25 +40,40 @@ class Guard:
         except (OSError, TimeoutError):
             return
 
+    def check_address(self, url: str) -> None:
+        """What can be told without looking a name up. Raises RequestError."""
+        if not is_http_url(url):
+            raise RequestError(ErrorCode.INVALID_OPTION, "The webhook URL cannot be used.", "webhook_url")
+        host = urlsplit(url).hostname or ""
+        address = _literal(host)
+        if address is not None and not is_allowed(address, self._networks):
+            raise RequestError(ErrorCode.WEBHOOK_REFUSED, f"{_refusal(host, [address])}.", "webhook_url")
+
     async def address(self, host: str, port: int) -> str:
         """The first allowed address of a host. Raises AddressRefused, OSError, TimeoutError."""
         async with asyncio.timeout(LOOKUP_TIMEOUT_SECS):
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
+            addresses = await self._lookup.addresses(host, port)
         for address in addresses:
             if is_allowed(address, self._networks):
                 return address
-        told = f"{host} is {', '.join(sorted(set(addresses)))}" if not _is_address(host) else host
-        raise AddressRefused(f"{told}, which is no public address and not in WEBHOOK_ALLOW_CIDRS")
+        raise AddressRefused(_refusal(host, addresses))
 
 
-def _is_address(host: str) -> bool:
+def _refusal(host: str, addresses: Sequence[str]) -> str:
+    told = f"{host} is {', '.join(sorted(set(addresses)))}" if host not in addresses else host
+    return f"{told}, which is no public address and not in WEBHOOK_ALLOW_CIDRS"
+
+
+def _literal(host: str) -> str | None:
+    """The address that a host is, also in the old ways to write one (`2130706433`, `127.1`); None for a name."""
     try:
-        ipaddress.ip_address(host)
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return False
-    return True
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return None
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):

@@ -1,11 +1,13 @@
 """/webhooks: which URLs are registered, and forgetting one."""
 
+from msgspec.structs import replace
 from quart import Blueprint, Response
 
 from gateway.responses import json_response
 from gateway.services import Services
 from schemas.errors import ErrorCode, RequestError
 from schemas.subjects import is_job_id
+from schemas.urls import shown
 from schemas.webhooks import WebhookList
 
 
@@ -14,7 +16,8 @@ def blueprint(services: Services) -> Blueprint:
 
     @webhooks.get("/webhooks")
     async def registered() -> Response:
-        return json_response(WebhookList(webhooks=await services.webhook_urls.registered()))
+        found = await services.webhook_urls.registered()
+        return json_response(WebhookList(webhooks=[replace(w, url=shown(w.url)) for w in found]))
 
     @webhooks.delete("/webhooks/<webhook_id>")
     async def remove(webhook_id: str) -> Response:

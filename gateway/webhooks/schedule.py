@@ -1,10 +1,8 @@
 """When a delivery is tried, and what becomes of it after a try. Pure.
 
-A try that failed is followed by a new message with the next number and the time when it is due, so that the count does
-not depend on how often the server handed a message out.
+The tries of the first in line are counted in the state of its queue (QueueState), so that the count does not depend on how
+often a gateway died over it.
 """
-
-from datetime import datetime
 
 import msgspec
 
@@ -25,11 +23,15 @@ class GiveUp(msgspec.Struct, frozen=True):
     pass
 
 
+class Drop(msgspec.Struct, frozen=True):
+    """It was worth one try and no more."""
+
+
 class Unregister(msgspec.Struct, frozen=True):
     """The receiver says that it is gone for good."""
 
 
-Decision = Delivered | TryAgain | GiveUp | Unregister
+Decision = Delivered | TryAgain | GiveUp | Drop | Unregister
 
 
 def parse_backoff(text: str) -> tuple[float, ...]:
@@ -40,15 +42,14 @@ def parse_backoff(text: str) -> tuple[float, ...]:
     return delays
 
 
-def after_try(number: int, status: int | None, backoff_secs: tuple[float, ...]) -> Decision:
-    """`number` of this try, from 1; `status` of the answer, None where there was none."""
+def after_try(
+    number: int, status: int | None, backoff_secs: tuple[float, ...], *, once: bool = False
+) -> Decision:
+    """`number` of this try, from 1; `status` of the answer, None where there was none; `once`: it is not tried again."""
     if status is not None and 200 <= status < 300:
         return Delivered()
     if status == GONE:
         return Unregister()
+    if once:
+        return Drop()
     return TryAgain(backoff_secs[number - 1]) if number <= len(backoff_secs) else GiveUp()
-
-
-def wait_secs(due: datetime | None, now: datetime) -> float:
-    """How long a message is too early."""
-    return max(0.0, (due - now).total_seconds()) if due is not None else 0.0

@@ -8,18 +8,22 @@ import json
 import re
 import signal
 import socket
+import threading
 import time
 from collections import Counter
 
 import httpcore
 import httpx
+import msgspec
 import nats
 import pytest
 
 from gateway.webhooks.guard import Guard, GuardedBackend
+from schemas.webhooks import webhook_id
 from tests.support.http import AUDIO, finish, submit
 from tests.support.receiver import HANG, RESET, Receiver
 from tests.support.system import Gateway, System
+from tests.support.webhook_load import EVENT, delivery
 
 TELEPHONE = (AUDIO / "telephone.wav").read_bytes()
 FAST = {"WEBHOOK_BACKOFF": "0.1,0.1,0.1,0.1,0.1"}
@@ -34,6 +38,12 @@ def done(system: System) -> None:
 
 def job(gateway: Gateway, url: str, **fields: str) -> str:
     return submit(gateway.http, "t.wav", TELEPHONE, webhook_url=url, **fields)
+
+
+def warmed_up(gateway: Gateway) -> Gateway:
+    """Its model is loaded, so that no URL that comes later is told of that."""
+    finish(gateway.http, submit(gateway.http, "t.wav", TELEPHONE))
+    return gateway
 
 
 async def waiting(system: System, stream: str) -> int:
@@ -143,6 +153,203 @@ def test_each_is_delivered_once_by_two_gateways(system: System) -> None:
     wait_for(system, "WHISPER_WEBHOOKS", 0)
     seen = Counter(body["id"] for _, body in list(receiver.posts.queue) if body["type"] == "completed")
     assert seen == Counter(ids)
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_what_is_under_way_goes_to_another_gateway_at_once(system: System) -> None:
+    receiver = Receiver(lambda number: HANG if number == 1 else 204)
+    first = warmed_up(system.gateway())
+    job(first, receiver.url, webhook_events="completed")
+    headers, _ = receiver.next()
+    system.gateway()
+    begun = time.monotonic()
+    assert first.stop() == 0
+    again, _ = receiver.next()
+    assert again["webhook-id"] == headers["webhook-id"]
+    assert time.monotonic() - begun < 8  # the claim would run out after 15 s
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_a_gateway_that_is_killed_in_a_try_is_followed_by_another(system: System) -> None:
+    receiver = Receiver(lambda number: HANG if number == 1 else 204)
+    first = warmed_up(system.gateway())
+    ids = [job(first, receiver.url, webhook_events="completed") for _ in range(3)]
+    headers, _ = receiver.next_of("completed")
+    for job_id in ids:
+        finish(first.http, job_id)
+    first.stop(signal.SIGKILL)
+    system.gateway()
+    told = [receiver.next_of("completed") for _ in ids]
+    assert told[0][0]["webhook-id"] == headers["webhook-id"]
+    assert Counter(body["id"] for _, body in told) == Counter(ids)
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_order_is_kept_also_when_the_first_one_fails(system: System) -> None:
+    """One is tried again until it is through or given up; those behind it wait."""
+    receiver = Receiver(lambda number: 500 if number in (1, 2, 5) else 204)
+    gateway = warmed_up(system.gateway(WEBHOOK_BACKOFF="0.3,0.3"))
+    ids = [job(gateway, receiver.url, webhook_events="completed") for _ in range(4)]
+    told = [receiver.next_of("completed")[1]["id"] for _ in range(7)]
+    a, b, c, d = told[0], told[3], told[4], told[6]
+    assert told == [a, a, a, b, c, c, d]
+    assert {a, b, c, d} == set(ids)
+    receiver.close()
+
+
+async def publish(system: System, *messages: tuple[str, bytes]) -> None:
+    client = await nats.connect(system.nats.url)
+    js = client.jetstream()
+    for subject, body in messages:
+        await js.publish(subject, body)
+    await client.close()
+
+
+async def letters(system: System) -> list[tuple[str, str]]:
+    """Subject and reason of each dead letter."""
+    client = await nats.connect(system.nats.url)
+    js, found = client.jetstream(), []
+    for seq in range(1, (await js.stream_info("WHISPER_DEAD")).state.messages + 1):
+        headers = (await js.get_msg("WHISPER_DEAD", seq)).headers or {}
+        found.append((headers["Whisper-Subject"], headers["Whisper-Reason"]))
+    await client.close()
+    return found
+
+
+NOT_JSON = [b"", b"{}", b"nonsense", b"\xff", b'{"x": "\xff"}', b"[" * 100_000, b"null", b"7", b'{"x": 1}']
+
+
+@pytest.mark.usefixtures("done")
+def test_what_cannot_be_used_is_a_dead_letter_and_the_next_one_comes(system: System) -> None:
+    gateway, receiver = system.gateway(), Receiver()
+    queue = f"whisper.webhooks.{webhook_id(receiver.url)}"
+    good = msgspec.json.decode(msgspec.json.encode(delivery(receiver.url, 1)))
+    odd = [
+        {**good, "webhook": {**good["webhook"], "url": url}}
+        for url in (
+            "http://a..b/",
+            f"http://{'a' * 64}/",
+            "",
+            "file:///etc/passwd",
+            "http://a\0b/",
+            "http://a:0/",
+        )
+    ]
+    odd += [{**good, "id": "\u00e4"}, {**good, "model": None, "record": {"id": "x"}}, {**good, "type": 7}]
+    bodies = NOT_JSON + [json.dumps(each).encode() for each in odd]
+    messages = [(queue, body) for body in bodies]
+    messages += [(f"whisper.webhooks.{token}", b"{}") for token in ("a$b", "\u00e4", "x" * 65)]
+    asyncio.run(publish(system, *messages))
+    wait_for(system, "WHISPER_WEBHOOKS", 0)
+    wait_for(system, "WHISPER_DEAD", len(messages))
+    assert all(reason for _, reason in asyncio.run(letters(system)))
+    job_id = job(gateway, receiver.url, webhook_events="completed")
+    assert receiver.next_of("completed")[1]["id"] == job_id
+    assert gateway.http.get("/health").status_code == 200
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_a_delivery_of_a_later_version_is_sent_as_it_is(system: System) -> None:
+    """A newer gateway has put it there; in a rolling upgrade an older one may send it."""
+    gateway, receiver = system.gateway(), Receiver()
+    job_id = job(gateway, receiver.url, webhook_events="completed")
+    finish(gateway.http, job_id)
+    client_record = httpx.get(f"{gateway.url}/jobs/{job_id}").json()
+    record = {
+        "v": 2, "id": job_id, "status": "done", "request": {"future": 1}, "created_at": client_record["created_at"],
+        "future": [1],
+    }  # fmt: skip
+    told = msgspec.json.decode(msgspec.json.encode(delivery(receiver.url, 1)))
+    told = {**told, "v": 2, "type": "paused", "model": None, "record": record, "future": {"x": 1}}
+    asyncio.run(publish(system, (f"whisper.webhooks.{told['webhook']['id']}", json.dumps(told).encode())))
+    _, body = receiver.next_of("paused")
+    assert body["id"] == job_id
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_events_that_cannot_be_used_hold_up_no_other(system: System) -> None:
+    gateway, receiver = system.gateway(), Receiver()
+    subjects = [
+        "whisper.events.job.x.started",
+        "whisper.events.job.x.done",
+        "whisper.events.model.w.model_ready",
+    ]
+    messages = [(subject, body) for subject in subjects for body in NOT_JSON]
+    submissions = [
+        {"webhook_url": "http://a..b/"},
+        {"webhook_url": f"http://{'a' * 64}/"},
+        {"webhook_url": 7},
+    ]
+    queued = [*NOT_JSON, *(json.dumps(each).encode() for each in submissions)]
+    messages += [("whisper.events.job.x.queued", body) for body in queued]
+    asyncio.run(publish(system, *messages))
+    job_id = job(gateway, receiver.url, webhook_events="completed")
+    assert receiver.next_of("completed")[1]["id"] == job_id
+    told = asyncio.run(letters(system))
+    assert {subject for subject, _ in told} >= set(subjects)
+    assert all(reason for _, reason in told)
+
+
+@pytest.mark.usefixtures("done")
+def test_a_url_that_only_fails_is_told_of_the_model_no_more_until_it_works(system: System) -> None:
+    down = threading.Event()
+    receiver = Receiver(lambda _: 500 if down.is_set() else 204)
+    gateway = warmed_up(system.gateway(WEBHOOK_BACKOFF=",", WEBHOOK_FAILING_SECS="0"))
+    event = ("whisper.events.model.w.model_ready", msgspec.json.encode(EVENT))
+
+    def listed_as_failing(expected: bool) -> None:
+        deadline = time.monotonic() + 20
+        while (gateway.http.get("/webhooks").json()["webhooks"][0]["failing_since"] is not None) != expected:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    down.set()
+    finish(gateway.http, job(gateway, receiver.url))
+    assert receiver.next()[1]["type"] == "completed"
+    listed_as_failing(True)
+    asyncio.run(publish(system, event))
+    down.clear()
+    finish(gateway.http, job(gateway, receiver.url))
+    assert receiver.next()[1]["type"] == "completed"  # and nothing of the model before it
+    listed_as_failing(False)
+    asyncio.run(publish(system, event))
+    assert receiver.next()[1]["type"] == "model_ready"
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_secrets_in_a_url_are_sent_and_not_shown(system: System) -> None:
+    receiver = Receiver(lambda number: 500 if number == 1 else 204)
+    gateway = system.gateway(WEBHOOK_BACKOFF=",", LOG_LEVEL="debug")
+    url = f"http://name:hidden1@127.0.0.1:{receiver.port}/hook?token=hidden2#hidden3"
+    finish(gateway.http, job(gateway, url, webhook_events="completed"))
+    headers, _ = receiver.next_of("completed")
+    assert headers["authorization"] == f"Basic {base64.b64encode(b'name:hidden1').decode()}"
+    wait_for(system, "WHISPER_WEBHOOKS", 0)
+    [(_, reason), *_] = asyncio.run(letters(system))
+    listed = gateway.http.get("/webhooks").text
+    assert f"http://127.0.0.1:{receiver.port}/hook" in reason
+    assert f'"http://127.0.0.1:{receiver.port}/hook"' in listed
+    for text in (reason, listed, gateway.log.read_text()):
+        assert "hidden" not in text
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_progress_is_tried_once_and_is_no_dead_letter(system: System) -> None:
+    receiver = Receiver(lambda _: 500)
+    gateway = system.gateway(**FAST)
+    finish(gateway.http, job(gateway, receiver.url, webhook_events="progress"))
+    wait_for(system, "WHISPER_WEBHOOKS", 0)
+    tries = Counter(h["webhook-id"] for h, b in list(receiver.posts.queue) if b["type"] == "progress")
+    assert tries
+    assert set(tries.values()) == {1}
+    assert not [reason for _, reason in asyncio.run(letters(system)) if "progress" in reason]
     receiver.close()
 
 

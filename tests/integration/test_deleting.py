@@ -7,8 +7,10 @@ from nats.js import JetStreamContext
 
 from broker.connection import BrokerSettings
 from broker.deleting import delete_subject
+from broker.errors import Conflict
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
+from broker.webhook_queues import Claim, WebhookQueues
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from broker.work_queue import WorkQueue
 from schemas import subjects
@@ -42,17 +44,23 @@ async def test_a_cancelled_job_does_not_make_the_server_forget_another(
     assert await records.queue_depth() == 0
 
 
-async def test_a_removed_webhook_does_not_make_the_server_forget_another(js: JetStreamContext) -> None:
-    urls, deliveries = await WebhookUrls.open(js), WebhookDeliveries(js)
+async def test_a_removed_webhook_takes_its_own_deliveries_along_and_no_others(js: JetStreamContext) -> None:
+    urls, deliveries, queues = (
+        await WebhookUrls.open(js),
+        WebhookDeliveries(js),
+        await WebhookQueues.open(js, "g"),
+    )
     for name in ("one", "two"):
         webhook = Webhook(id=name, url=f"http://{name}.example/", created_at=NOW)
         await urls.register(webhook)
         await deliveries.add(WebhookDelivery(id=name, webhook=webhook, type="completed"))
-    pulled = [await deliveries.next() for _ in range(2)]
+    claim = await queues.claim("two")
+    assert isinstance(claim, Claim)
     assert await urls.remove("two")
-    assert await left(js, subjects.WEBHOOKS_STREAM) == 1
-    await pulled[0].nak()
-    assert (await deliveries.next()).subject == subjects.webhook("one")
+    assert await queues.first("two") is None
+    assert await queues.first("one") is not None
+    with pytest.raises(Conflict):  # whoever was at it learns that it is gone
+        await queues.release(claim)
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])

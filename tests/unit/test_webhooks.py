@@ -11,12 +11,12 @@ from gateway.webhooks.schedule import (
     BACKOFF_SECS,
     Decision,
     Delivered,
+    Drop,
     GiveUp,
     TryAgain,
     Unregister,
     after_try,
     parse_backoff,
-    wait_secs,
 )
 from gateway.webhooks.signing import headers, parse_secrets
 from schemas.events import Done, JobCancelled, JobEvent, JobFailed, Progress, SegmentAdded, Started
@@ -47,18 +47,19 @@ def test_after_a_try(number: int, status: int | None, expected: Decision) -> Non
     assert after_try(number, status, BACKOFF_SECS) == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"), [(200, Delivered()), (500, Drop()), (None, Drop()), (410, Unregister())]
+)
+def test_progress_is_tried_once(status: int | None, expected: Decision) -> None:
+    assert after_try(1, status, BACKOFF_SECS, once=True) == expected
+
+
 def test_another_schedule() -> None:
     assert parse_backoff("0.1, 5") == (0.1, 5.0)
     assert after_try(1, 500, parse_backoff("")) == GiveUp()
     for bad in ("x", "-1", "1e9"):
         with pytest.raises(ValueError, match=r"."):
             parse_backoff(bad)
-
-
-def test_a_try_is_not_made_before_it_is_due() -> None:
-    assert wait_secs(None, NOW) == 0
-    assert wait_secs(NOW + timedelta(seconds=3), NOW) == 3
-    assert wait_secs(NOW - timedelta(seconds=3), NOW) == 0
 
 
 PUBLIC = ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
@@ -141,7 +142,7 @@ EVENTS: dict[WebhookEvent, JobEvent] = {
 def test_only_what_was_asked_for_is_told(kind: WebhookEvent) -> None:
     told = job_delivery(EVENTS[kind], record(JobStatus.RUNNING, kind), 7)
     assert told is not None
-    assert (told.type, told.number, told.due) == (kind, 1, None)
+    assert (told.type, told.number) == (kind, 1)
     others = tuple(other for other in WebhookEvent if other is not kind)
     assert job_delivery(EVENTS[kind], record(JobStatus.RUNNING, *others), 7) is None
 

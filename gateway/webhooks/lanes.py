@@ -1,0 +1,161 @@
+"""Which URL's turn it is. Pure.
+
+A URL has one turn at a time, so its deliveries keep their order. Turns run in three lanes, each with places of its own: for
+URLs whose last delivery went well and fast, for those that nothing is known of, for the slow and the failing. So those that
+do not answer wait for each other and for nobody else. A turn that takes longer than SLOW_SECS goes on in the lane of the
+slow, whether there is a place or not: its place in another lane is free after a second at the latest.
+
+In a lane hosts take turns, and each has a limit: a thousand URLs of one host do not hold up another's.
+"""
+
+from collections import Counter, OrderedDict, deque
+from enum import IntEnum
+from typing import TypeVar
+
+SLOW_SECS = 1.0
+AT_ONCE = 256
+"""Turns of one gateway in all lanes together, and so its sockets."""
+KEPT_FREE = 64
+"""Of these, which only proven URLs may use: slow turns that go on are not counted against any lane's places."""
+HOST_FAILURES = 3
+"""So many in a row, and URLs of this host that nothing is known of are taken to fail too."""
+REMEMBERED = 50_000
+"""URLs and hosts, those that were used last."""
+
+
+class Lane(IntEnum):
+    """In the order in which free places are filled."""
+
+    PROVEN = 0
+    NEW = 1
+    POOR = 2
+
+
+PLACES = {Lane.PROVEN: 32, Lane.NEW: 32, Lane.POOR: 32}
+PLACES_PER_HOST = {Lane.PROVEN: 8, Lane.NEW: 2, Lane.POOR: 4}
+
+V = TypeVar("V")
+
+
+class Reputation:
+    """How the last delivery to each URL and host went."""
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._remembered = remembered
+        self._hosts: OrderedDict[str, str] = OrderedDict()
+        self._well: OrderedDict[str, bool] = OrderedDict()
+        self._failures: OrderedDict[str, int] = OrderedDict()
+        """Of each host, since its last success."""
+
+    def host(self, webhook_id: str) -> str | None:
+        """None where nothing is known of this URL."""
+        return self._hosts.get(webhook_id)
+
+    def is_at(self, webhook_id: str, host: str) -> None:
+        self._keep(self._hosts, webhook_id, host)
+
+    def went(self, webhook_id: str, *, well: bool) -> None:
+        """`well`: it was taken, and fast."""
+        host = self._hosts.get(webhook_id, "")
+        self._keep(self._well, webhook_id, well)
+        self._keep(self._failures, host, 0 if well else self._failures.get(host, 0) + 1)
+
+    def lane(self, webhook_id: str) -> Lane:
+        match self._well.get(webhook_id):
+            case True:
+                return Lane.PROVEN
+            case False:
+                return Lane.POOR
+            case None:
+                failures = self._failures.get(self._hosts.get(webhook_id, ""), 0)
+                return Lane.POOR if failures >= HOST_FAILURES else Lane.NEW
+
+    def _keep(self, kept: OrderedDict[str, V], key: str, value: V) -> None:
+        kept[key] = value
+        kept.move_to_end(key)
+        if len(kept) > self._remembered:
+            kept.popitem(last=False)
+
+
+class Lanes:
+    """URLs that wait for a turn, and those that have one."""
+
+    def __init__(self, reputation: Reputation) -> None:
+        self._reputation = reputation
+        self._waiting: dict[Lane, OrderedDict[str, deque[str]]] = {lane: OrderedDict() for lane in Lane}
+        """By lane and host."""
+        self._queued: set[str] = set()
+        self._running: dict[str, tuple[Lane, str]] = {}
+        self._in_lane, self._of_host = Counter[Lane](), Counter[tuple[Lane, str]]()
+
+    def __len__(self) -> int:
+        return len(self._queued) + len(self._running)
+
+    def __contains__(self, webhook_id: object) -> bool:
+        """True for one that waits or runs."""
+        return webhook_id in self._queued or webhook_id in self._running
+
+    def add(self, webhook_id: str) -> None:
+        """Last of its host, whose name the reputation knows; nothing for one that is here already."""
+        if webhook_id not in self:
+            self._queued.add(webhook_id)
+            self._enqueue(self._reputation.lane(webhook_id), webhook_id)
+
+    def start(self) -> str | None:
+        """The next one to have a turn; None where none waits or there is no place."""
+        for lane in Lane:
+            most = AT_ONCE if lane is Lane.PROVEN else AT_ONCE - KEPT_FREE
+            if self._in_lane[lane] < PLACES[lane] and len(self._running) < most:
+                found = self._take(lane)
+                if found is not None:
+                    return found
+        return None
+
+    def overrun(self, webhook_id: str) -> None:
+        """Its turn has become slow."""
+        self._reputation.went(webhook_id, well=False)
+        lane, host = self._running[webhook_id]
+        self._count(lane, host, -1)
+        self._count(Lane.POOR, host, 1)
+        self._running[webhook_id] = (Lane.POOR, host)
+
+    def end(self, webhook_id: str) -> None:
+        lane, host = self._running.pop(webhook_id)
+        self._count(lane, host, -1)
+
+    def _enqueue(self, lane: Lane, webhook_id: str) -> None:
+        host = self._reputation.host(webhook_id) or ""
+        self._waiting[lane].setdefault(host, deque()).append(webhook_id)
+
+    def _take(self, lane: Lane) -> str | None:
+        hosts, full = self._waiting[lane], 0
+        while full < len(hosts):
+            host = next(iter(hosts))
+            hosts.move_to_end(host)
+            if self._of_host[lane, host] >= PLACES_PER_HOST[lane]:
+                full += 1  # each of these has a place, so there are few
+            elif (webhook_id := self._pop(lane, host)) is not None:
+                self._queued.remove(webhook_id)
+                self._running[webhook_id] = (lane, host)
+                self._count(lane, host, 1)
+                return webhook_id
+        return None
+
+    def _pop(self, lane: Lane, host: str) -> str | None:
+        """The first of a host; those that have become known as poor while they waited go where they belong."""
+        waiting = self._waiting[lane][host]
+        found = None
+        while waiting and found is None:
+            found = waiting.popleft()
+            if (now := self._reputation.lane(found)) > lane:
+                self._enqueue(now, found)
+                found = None
+        if not waiting:
+            del self._waiting[lane][host]
+        return found
+
+    def _count(self, lane: Lane, host: str, change: int) -> None:
+        self._in_lane[lane] += change
+        self._of_host[lane, host] += change
+        if not self._of_host[lane, host]:
+            del self._of_host[lane, host]

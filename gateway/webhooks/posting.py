@@ -1,0 +1,72 @@
+"""One try: a POST to a receiver, and what came of it."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
+
+import httpcore
+
+from gateway.webhooks.guard import AddressRefused, Guard, GuardedBackend
+from gateway.webhooks.lanes import AT_ONCE
+from gateway.webhooks.signing import headers
+from schemas.webhooks import WebhookDelivery
+
+TIMEOUT_SECS = 10.0
+"""For the whole of a try."""
+KEPT_CONNECTIONS, KEPT_SECS = 32, 30.0
+"""Connections that are kept open for the next delivery."""
+
+FAILURES = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    httpcore.UnsupportedProtocol,
+)
+
+
+class Poster:
+    def __init__(self, guard: Guard, secrets: list[bytes]) -> None:
+        self._guard, self._secrets = guard, secrets
+        self._pool: httpcore.AsyncConnectionPool | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Its connections live as long as this."""
+        async with httpcore.AsyncConnectionPool(
+            network_backend=GuardedBackend(self._guard),
+            max_connections=AT_ONCE,
+            max_keepalive_connections=KEPT_CONNECTIONS,
+            keepalive_expiry=KEPT_SECS,
+        ) as self._pool:
+            yield
+
+    async def post(self, delivery: WebhookDelivery, body: bytes) -> tuple[int | None, str]:
+        """The status of the answer, None where there was none; and in words, which hold no secret of the URL."""
+        if self._pool is None:
+            raise RuntimeError("deliveries are sent only while open() is entered")
+        url = delivery.webhook.url
+        fields = {**headers(delivery.id, datetime.now(UTC), body, self._secrets), **_authorization(url)}
+        try:
+            async with (
+                asyncio.timeout(TIMEOUT_SECS),
+                self._pool.stream("POST", url, headers=list(fields.items()), content=body) as answer,
+            ):
+                return answer.status, f"{answer.status}"  # what it says does not matter, however long
+        except AddressRefused as error:
+            return None, str(error)
+        except FAILURES as error:
+            return None, f"{type(error).__name__} {error}".strip()
+        except TimeoutError:
+            return None, f"no answer within {TIMEOUT_SECS:g} s"
+
+
+def _authorization(url: str) -> dict[str, str]:
+    """User and password of a URL are sent as every HTTP client does it (RFC 7617)."""
+    parts = urlsplit(url)
+    if parts.username is None and parts.password is None:
+        return {}
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

@@ -1,0 +1,188 @@
+"""One turn of a URL: what waits for it is delivered in order, until nothing is left, a try fails, or others shall go on."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+import msgspec
+
+from broker.connection import goodbye
+from broker.dead_letters import DeadLetters
+from broker.errors import BrokerError, Conflict, Refused
+from broker.webhook_queues import Claim, NotNow, Waiting, WebhookQueues
+from broker.webhooks import WebhookUrls
+from gateway.job_service import JobService
+from gateway.webhooks.lanes import SLOW_SECS
+from gateway.webhooks.posting import Poster
+from gateway.webhooks.schedule import Delivered, Drop, GiveUp, TryAgain, Unregister, after_try
+from schemas import inputs, subjects
+from schemas.job_lifecycle import TERMINAL
+from schemas.jobs import WebhookEvent, to_job
+from schemas.urls import is_http_url, shown
+from schemas.webhooks import PROGRESS_SECS, WebhookDelivery, job_notice
+
+log = logging.getLogger(__name__)
+
+TURN_SECS = 0.5
+"""No delivery is begun after so long: another URL of the lane has its turn first."""
+STRAY = "stray"
+"""Stands in a dead letter's subject for an id that can be none."""
+
+
+class TurnEnd(msgspec.Struct, kw_only=True, frozen=True):
+    again_secs: float | None
+    """When the next turn may begin; None where nothing waits."""
+    is_due_then: bool = False
+    """True where a turn before would be of no use."""
+    well: bool | None = None
+    """Whether the last delivery was taken, and fast; None where there was none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What turns work with."""
+
+    queues: WebhookQueues
+    urls: WebhookUrls
+    dead: DeadLetters
+    jobs: JobService
+    poster: Poster
+    backoff_secs: tuple[float, ...]
+
+
+async def take_turn(means: Means, webhook_id: str) -> TurnEnd:
+    """Raises Unavailable: then the claim is kept for the next turn of this gateway, or until it runs out."""
+    if not subjects.is_job_id(webhook_id):  # the same letters: it becomes a key
+        return await _clear_strays(means, webhook_id)
+    claim = await means.queues.claim(webhook_id)
+    if isinstance(claim, NotNow):
+        return TurnEnd(again_secs=claim.secs, is_due_then=claim.is_due_then)
+    try:
+        return await _Turn(means, claim).run()
+    except Conflict:
+        log.info("webhook %s: another gateway delivers to it now", webhook_id)
+        return TurnEnd(again_secs=means.queues.lease_secs)
+    except asyncio.CancelledError:
+        async with goodbye(f"hand over webhook {webhook_id}"):
+            await means.queues.release(claim)
+            await means.queues.offer(webhook_id)
+        raise
+
+
+async def _clear_strays(means: Means, token: str) -> TurnEnd:
+    for waiting in await means.queues.strays(token):
+        reason = f"{token[:64]!a} is no webhook's id"
+        letter = msgspec.structs.replace(waiting, subject=subjects.webhook(STRAY))
+        await _bury(means, letter, waiting.body, reason)
+    return TurnEnd(again_secs=None)
+
+
+async def _bury(means: Means, waiting: Waiting, body: bytes, reason: str) -> None:
+    try:
+        await means.dead.add(waiting.subject, body, reason, f"webhook {waiting.seq}")
+    except Refused as error:
+        log.error("%s %d is given up and cannot be kept: %s", waiting.subject, waiting.seq, error)
+    await means.queues.remove(waiting)
+
+
+class _Turn:
+    def __init__(self, means: Means, claim: Claim) -> None:
+        self._means, self._claim = means, claim
+        self._well: bool | None = None
+        self._works = False
+        """A delivery of this turn has succeeded, and that is told."""
+
+    async def run(self) -> TurnEnd:
+        queues, claim, begun = self._means.queues, self._claim, time.monotonic()
+        while (waiting := await queues.first(claim.webhook_id)) is not None:
+            if time.monotonic() - begun > TURN_SECS:
+                await queues.release(claim)
+                return TurnEnd(again_secs=0.0, well=self._well)
+            if (ended := await self._settle(waiting)) is not None:
+                return ended
+        await queues.release(claim)
+        # What was stored before the release may have been offered to a gateway that could not claim the queue then.
+        left = await queues.first(claim.webhook_id) is not None
+        return TurnEnd(again_secs=0.0 if left else None, well=self._well)
+
+    async def _settle(self, waiting: Waiting) -> TurnEnd | None:
+        """None where it is out of the queue. The net for whatever cannot be used: it is a dead letter, and the next one comes."""
+        try:
+            return await self._handle(waiting)
+        except Refused as error:
+            reason = str(error)
+        except BrokerError:
+            raise
+        except Exception as error:
+            log.exception("%s %d cannot be used", waiting.subject, waiting.seq)
+            reason = f"it cannot be used: {type(error).__name__}"
+        await _bury(self._means, waiting, waiting.body, reason)
+        return None
+
+    async def _handle(self, waiting: Waiting) -> TurnEnd | None:
+        try:
+            delivery = inputs.DELIVERY.read(waiting.body)
+        except inputs.Unreadable as error:
+            await _bury(self._means, waiting, waiting.body, f"it is no delivery: {error}")
+            return None
+        if not is_http_url(delivery.webhook.url):
+            await _bury(self._means, waiting, waiting.body, "its URL cannot be used")
+            return None
+        is_progress = delivery.type == WebhookEvent.PROGRESS
+        body = None if is_progress and waiting.age_secs > PROGRESS_SECS else await self._body(delivery)
+        if body is None:
+            log.info("webhook %s to %s is out of date", delivery.type, shown(delivery.webhook.url))
+            await self._means.queues.remove(waiting)
+            return None
+        return await self._try(waiting, delivery, body)
+
+    async def _body(self, delivery: WebhookDelivery) -> bytes | None:
+        """What is POSTed; None for a job that is erased. Raises Unavailable."""
+        if delivery.record is None:
+            return msgspec.json.encode(delivery.model)
+        record, jobs = delivery.record, self._means.jobs
+        if await jobs.records.get(record.id) is None:
+            return None
+        job = await jobs.job(record) if record.status in TERMINAL else to_job(record, [])
+        return msgspec.json.encode(job_notice(delivery.type, job))
+
+    async def _try(self, waiting: Waiting, delivery: WebhookDelivery, body: bytes) -> TurnEnd | None:
+        means, claim = self._means, self._claim
+        await means.queues.renew(claim)
+        tries = 1 + (claim.state.tries if claim.state.seq == waiting.seq else 0)
+        number = delivery.number - 1 + tries
+        begun = time.monotonic()
+        status, words = await means.poster.post(delivery, body)
+        told = f"webhook {delivery.type} to {shown(delivery.webhook.url)}: try {number}: {words}"
+        once = delivery.type == WebhookEvent.PROGRESS
+        decision = after_try(number, status, means.backoff_secs, once=once)
+        self._well = isinstance(decision, Delivered) and time.monotonic() - begun < SLOW_SECS
+        match decision:
+            case Delivered():
+                log.debug("%s", told)
+                await self._delivered(waiting)
+            case TryAgain(delay_secs):
+                log.info("%s; again in %g s", told, delay_secs)
+                await means.queues.put_off(claim, waiting.seq, tries, delay_secs)
+                return TurnEnd(again_secs=delay_secs, is_due_then=True, well=False)
+            case GiveUp():
+                log.warning("%s; given up", told)
+                anew = msgspec.structs.replace(delivery, number=1, round=delivery.round + 1)
+                await _bury(means, waiting, msgspec.json.encode(anew), told)
+                await means.urls.mark(claim.webhook_id, failing_since=means.queues.clock.now())
+            case Drop():
+                log.info("%s; not tried again", told)
+                await means.queues.remove(waiting)
+            case Unregister():
+                log.info("%s; unregistered", told)
+                await means.queues.remove(waiting)
+                if await means.urls.remove(claim.webhook_id):  # with all that waits, and our claim
+                    return TurnEnd(again_secs=None, well=self._well)
+        return None
+
+    async def _delivered(self, waiting: Waiting) -> None:
+        await self._means.queues.remove(waiting)
+        if not self._works:
+            await self._means.urls.mark(self._claim.webhook_id, failing_since=None)
+            self._works = True
