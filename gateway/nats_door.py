@@ -17,6 +17,7 @@ from nats.micro.service import ServiceConfig
 
 from broker.connection import goodbye
 from broker.errors import BrokerError
+from broker.micro import answer, refuse
 from broker.object_store import digest_text
 from gateway.listing import fitting, parse_query
 from gateway.problems import broker_problem
@@ -50,7 +51,7 @@ async def serve_jobs(services: Services) -> AsyncIterator[None]:
 
     async def erase(request: Request) -> None:
         await services.jobs.erase(_id(request))
-        await request.respond(b"{}")
+        await answer(request, b"{}")
 
     async def list_jobs(request: Request) -> None:
         try:
@@ -60,7 +61,7 @@ async def serve_jobs(services: Services) -> AsyncIterator[None]:
                 ErrorCode.INVALID_REQUEST, f"The filters are no JSON object: {error}."
             ) from error
         found = fitting(await services.jobs.list(parse_query(given)), _room(services))
-        await request.respond(msgspec.json.encode(found))
+        await answer(request, msgspec.json.encode(found))
 
     config = ServiceConfig(
         name=SERVICE_NAME, version=SERVICE_VERSION, description="Read, list, cancel and erase jobs"
@@ -121,7 +122,7 @@ class _Answering:
 
 async def _refuse(request: Request, error: RequestError) -> None:
     problem = error.problem()
-    await request.respond_error(str(problem.status), problem.detail, data=msgspec.json.encode(problem))
+    await refuse(request, problem.status, problem.detail, msgspec.json.encode(problem))
 
 
 def _room(services: Services) -> int:
@@ -143,4 +144,4 @@ async def _reply(services: Services, request: Request, job: Job) -> None:
             await services.results.put(job.id, pieces())
         without = msgspec.structs.replace(job, segments=[])
         body = msgspec.json.encode(JobReply(job=without, result=job.id))
-    await request.respond(body)
+    await answer(request, body)

@@ -10,9 +10,10 @@ from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
 from broker.connection import goodbye
+from broker.micro import answer, refuse
 from gpu_worker.model import Model
 from gpu_worker.model_lifecycle import JobInTheWay
-from schemas.model import UnloadRequest
+from schemas.inputs import UNLOAD_REQUEST, Unreadable
 from schemas.subjects import model_control
 
 SERVICE_NAME = "whisper-model"
@@ -27,22 +28,22 @@ async def serve_model(client: Client, model: Model, worker_id: str) -> AsyncIter
     """
 
     async def status(request: Request) -> None:
-        await request.respond(msgspec.json.encode(await model.status()))
+        await answer(request, msgspec.json.encode(await model.status()))
 
     async def load(request: Request) -> None:
         model.load()
-        await request.respond(msgspec.json.encode(model.snapshot()))
+        await answer(request, msgspec.json.encode(model.snapshot()))
 
     async def unload(request: Request) -> None:
         try:
-            order = msgspec.json.decode(request.data or b"{}", type=UnloadRequest)
+            order = UNLOAD_REQUEST.read(request.data or b"{}")
             model.unload(order.force)
-        except msgspec.DecodeError as error:
-            await request.respond_error("400", str(error))
+        except Unreadable as error:
+            await refuse(request, 400, str(error))
         except JobInTheWay:
-            await request.respond_error("409", "A job is running or about to run; force=true puts it back.")
+            await refuse(request, 409, "A job is running or about to run; force=true puts it back.")
         else:
-            await request.respond(msgspec.json.encode(model.snapshot()))
+            await answer(request, msgspec.json.encode(model.snapshot()))
 
     config = ServiceConfig(
         name=SERVICE_NAME,

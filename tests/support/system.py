@@ -36,9 +36,6 @@ class Process:
         """The exit status, None while it runs."""
         return self._popen.poll()
 
-    def send(self, sig: signal.Signals) -> None:
-        self._popen.send_signal(sig)
-
     def wait_for_log(self, pattern: re.Pattern[str]) -> re.Match[str]:
         deadline = time.monotonic() + UP_TIMEOUT_SECS
         while (found := pattern.search(self.log.read_text(errors="replace"))) is None:
