@@ -114,16 +114,17 @@ class _Holder:
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
-        self._is_lost = self._is_leaving = False
+        self._is_lost, self._is_held = False, False
 
     async def on_closed(self) -> None:
-        if self._task is not None and not self._is_leaving:
+        if self._task is not None and self._is_held:
             self._is_lost = True
             self._task.cancel()
 
     @contextmanager
     def holding(self, client: Client) -> Iterator[None]:
         """Raises ConnectionLost in place of everything that the loss of the connection has caused."""
+        self._is_held = True
         try:
             yield
         except BaseException as error:
@@ -135,7 +136,7 @@ class _Holder:
                 f"the connection to nats-server is closed for good: {client.last_error}"
             ) from error
         finally:
-            self._is_leaving = True
+            self._is_held = False
 
 
 @asynccontextmanager
