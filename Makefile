@@ -6,11 +6,11 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test soak check generate cuda-wheel docker-test bench lock clean
+.PHONY: help setup dev run test soak check generate cuda-wheel docker-test bench bench-webhooks lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
-	@echo "make setup | test | soak MINUTES=60 | check | bench | cuda-wheel | docker-test | generate | lock | clean"
+	@echo "make setup | test | soak MINUTES=60 | check | bench | bench-webhooks | cuda-wheel | docker-test | generate | lock | clean"
 
 # Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
 # and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
@@ -66,6 +66,10 @@ docker-test: dev
 
 bench: dev
 	$(BIN)/python -m benchmarks
+
+# What a healthy webhook receiver notices of dead, slow and absent ones: docs/evidence/webhooks.md.
+bench-webhooks: dev
+	$(BIN)/python -m benchmarks.webhooks --write
 
 lock:
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv

@@ -18,7 +18,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 from nats.js.kv import KeyValue
 
-from broker.connection import mapped_errors
+from broker.connection import goodbye, mapped_errors
 from broker.deleting import delete_message
 from broker.errors import Conflict, Unavailable
 from broker.scanning import scan
@@ -122,7 +122,7 @@ class WebhookQueues:
         try:
             yield
         finally:
-            with mapped_errors():
+            async with goodbye("webhook hints"):
                 await subscription.unsubscribe()
 
     async def first(self, webhook_id: str) -> Waiting | None:

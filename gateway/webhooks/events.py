@@ -60,7 +60,16 @@ class EventTurner:
                     await message.ack()
             except BrokerError as error:
                 log.warning("webhooks: %s is not through, it will come again: %s", message.subject, error)
-                await asyncio.sleep(BROKER_RETRY_SECS)
+                await self._put_back(message)
+
+    async def _put_back(self, message: Msg) -> None:
+        """It comes again after a moment; where the server does not hear this either, after the ack deadline."""
+        try:
+            with mapped_errors():
+                await message.nak(delay=BROKER_RETRY_SECS)
+        except BrokerError as error:
+            log.warning("webhooks: %s could not be put back: %s", message.subject, error)
+            await asyncio.sleep(BROKER_RETRY_SECS)
 
     async def _settle(self, message: Msg) -> None:
         """The net for whatever cannot be used: it is a dead letter, and the next event is taken. Raises Unavailable."""

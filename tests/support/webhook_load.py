@@ -36,6 +36,7 @@ class Figures(msgspec.Struct, kw_only=True, frozen=True):
 
     delivered_p95: float
     delivered_max: float
+    health_median: float
     health_p95: float
     health_max: float
     gateway_cpu: float
@@ -155,6 +156,7 @@ async def measure(
     return Figures(
         delivered_p95=percentile(took),
         delivered_max=max(took),
+        health_median=percentile(probe.took, 0.5),
         health_p95=percentile(probe.took),
         health_max=max(probe.took),
         gateway_cpu=gateway_cpu,
