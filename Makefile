@@ -6,11 +6,12 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test soak check generate cuda-wheel docker-test bench bench-webhooks lock clean
+.PHONY: help setup dev run test fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
-	@echo "make setup | test | soak MINUTES=60 | check | bench | bench-webhooks | cuda-wheel | docker-test | generate | lock | clean"
+	@echo "make setup | test | fuzz | faults [ONLY=...] | mutants | soak MINUTES=60 | check | bench | bench-webhooks"
+	@echo "make cuda-wheel | docker-test | generate | lock | clean"
 
 # Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
 # and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
@@ -34,6 +35,10 @@ run: setup
 
 test: dev
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# Breaks one line at a time, in a copy of the tree, and runs the test that must fail then. Minutes.
+mutants: dev
+	$(BIN)/python -m tests.mutants -j 2
 
 # Random faults against real processes, for as long as asked.
 soak: dev

@@ -83,12 +83,9 @@ class Fanout:
                 del self._listeners[topic]
 
     async def _deliver(self, logged: Logged) -> None:
-        if (
-            logged.seq <= self._newest
-        ):  # made anew, or restored from a backup: what clients have seen is no place in it
-            log.warning(
-                "the event log went back from %d to %d: all streams begin again", self._newest, logged.seq
-            )
+        if logged.seq <= self._newest:
+            # The log was made anew, or restored from a backup: what clients have seen is no place in it.
+            log.warning("the event log went back from %d to %d", self._newest, logged.seq)
             self._end_all()
         self._newest = logged.seq
         for listener in self._listeners.get(logged.topic, ()):

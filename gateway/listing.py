@@ -88,7 +88,7 @@ def _cursor(text: str) -> Cursor:
         if len(text) > MAX_CURSOR_CHARS:
             raise ValueError("it is too long")
         return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
-    except (msgspec.DecodeError, binascii.Error, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
         raise RequestError(ErrorCode.INVALID_OPTION, "The cursor is none of ours.", "cursor") from error
 
 

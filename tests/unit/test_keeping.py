@@ -72,6 +72,7 @@ def record(name: str, ended: datetime | None, audio: str | None = None) -> JobRe
             False,
         ),
         ([record("one", NOW - 99 * SECOND, audio="a"), record("two", NOW, audio="a")], ORPHAN_AGE, 10, False),
+        ([record("two", NOW, audio="a"), record("one", NOW - 99 * SECOND, audio="a")], ORPHAN_AGE, 10, False),
     ],
 )
 def test_which_audio_goes(records: list[JobRecord], age: timedelta, retention: int, goes: bool) -> None:
