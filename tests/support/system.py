@@ -31,6 +31,11 @@ class Process:
     def pid(self) -> int:
         return self._popen.pid
 
+    @property
+    def status(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._popen.poll()
+
     def wait_for_log(self, pattern: re.Pattern[str]) -> re.Match[str]:
         deadline = time.monotonic() + UP_TIMEOUT_SECS
         while (found := pattern.search(self.log.read_text(errors="replace"))) is None:
@@ -68,9 +73,10 @@ class Gateway(Process):
 class System:
     """A nats-server, and what is started on it."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, nats: NatsProcess | None = None) -> None:
+        """`nats` is what it runs on; a NatsProcess of its own where none is given."""
         self._folder, self._started = folder, 0
-        self.nats = NatsProcess(folder / "nats")
+        self.nats = nats or NatsProcess(folder / "nats")
         self.nats.start()
         self._env = {
             "NATS_URL": self.nats.url,
