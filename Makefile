@@ -6,11 +6,11 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test soak check generate cuda-wheel docker-test bench lock clean
+.PHONY: help setup dev run test soak faults check generate cuda-wheel docker-test bench lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
-	@echo "make setup | test | soak MINUTES=60 | check | bench | cuda-wheel | docker-test | generate | lock | clean"
+	@echo "make setup | test | soak MINUTES=60 | faults [ONLY=\"KILL worker\"] | check | bench | cuda-wheel | docker-test | generate | lock | clean"
 
 # Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
 # and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
@@ -38,6 +38,11 @@ test: dev
 # Random faults against real processes, for as long as asked.
 soak: dev
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -rP tests/faults/test_random.py
+
+# Each part ended, frozen and restarted in each phase of a job; writes docs/evidence/faults.md unless ONLY is given.
+ONLY ?=
+faults: dev
+	$(BIN)/python -m tests.faults.matrix --only "$(ONLY)"
 
 check: dev
 	$(BIN)/ruff check .

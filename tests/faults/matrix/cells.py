@@ -7,6 +7,12 @@ import msgspec
 QUEUE = 60
 """Jobs that wait while a cluster of three loses a node."""
 
+SHORT_ACK_WAIT_SECS = 2
+FREEZE_SECS = 2.0 * SHORT_ACK_WAIT_SECS + 1
+"""Of STOP+CONT, longer than the ack deadline; and how long nats-server and `up` are away at a TERM."""
+HANDOVER_SECS = 20.0
+"""With the pause of `up`, its start and a load of the model on a busy machine; far less than the ack deadline."""
+
 
 class Fault(StrEnum):
     KILL = "KILL"
@@ -73,6 +79,20 @@ class Cell(msgspec.Struct, frozen=True):
         return 2 if is_silent and self.phase is Phase.TRANSCRIBING else 1
 
     @property
+    def is_handed_over(self) -> bool:
+        """A worker is stopped in order: it gives its jobs back, and nobody waits for its ack deadline."""
+        return self.part in (Part.WORKER, Part.UP) and self.fault in (Fault.TERM, Fault.RESTART)
+
+    @property
+    def ack_wait_secs(self) -> int:
+        """The default where it must not matter, so that waiting for it is seen; else a short one."""
+        return 30 if self.is_handed_over else SHORT_ACK_WAIT_SECS
+
+    @property
+    def recovery_allowed_secs(self) -> float | None:
+        return HANDOVER_SECS if self.is_handed_over else None
+
+    @property
     def instances(self) -> int:
         """How many gateways or workers there are, where the part is one of them."""
         has_successor = self.part in (Part.GATEWAY, Part.WORKER) and self.fault in (Fault.TERM, Fault.STOP)
@@ -94,7 +114,11 @@ LEFT_OUT: dict[tuple[Part, Phase], str] = {
         if phase is not Phase.PREPARING
     },
 }
-NO_RESTART = "nobody stops ffmpeg and starts it again but the worker itself, which is the TERM row"
+NO_RESTART = {
+    (Part.FFMPEG, phase): "nobody but the worker starts ffmpeg again, which is the TERM row"
+    for phase in Phase
+} | {(Part.ENGINE, Phase.ENDING): "the worker could not hear of it: its connection is what is held"}
+"""Where only the restart is left out."""
 
 SINGLE = [
     Cell(fault, part, phase)
@@ -103,7 +127,7 @@ SINGLE = [
     for fault in Fault
     if phase is not Phase.QUEUE
     and (part, phase) not in LEFT_OUT
-    and not (part is Part.FFMPEG and fault is Fault.RESTART)
+    and not (fault is Fault.RESTART and (part, phase) in NO_RESTART)
 ]
 CLUSTER = [
     Cell(fault, Part.NATS, Phase.QUEUE, servers=3) for fault in (Fault.KILL, Fault.STOP, Fault.RESTART)

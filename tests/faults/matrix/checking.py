@@ -195,6 +195,8 @@ def _other(cell: Cell, facts: Facts, attempts: int) -> Iterator[str]:
         yield f"{attempts} attempts were charged, {cell.attempts_allowed} at the most would be right"
     if facts.recovered_secs is None:
         yield "it did not recover in time"
+    elif cell.recovery_allowed_secs and facts.recovered_secs > cell.recovery_allowed_secs:
+        yield f"after {facts.recovered_secs:.0f} s: what was in hand was not given back at the orderly stop"
     for where, count in facts.left.items():
         if count:
             yield f"{count} messages are left in {where}"

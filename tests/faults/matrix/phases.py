@@ -114,5 +114,5 @@ def _is_end(subject: str, _body: bytes) -> bool:
 
 
 def _is_ack(subject: str, body: bytes) -> bool:
-    """Of a job; the signs of life are others."""
-    return subject.startswith("$JS.ACK.") and "WHISPER_JOBS" in subject and b"+ACK" in body
+    """Of a job; signs of life and jobs that are put back have words of their own."""
+    return subject.startswith("$JS.ACK.") and "WHISPER_JOBS" in subject and body.strip() in (b"", b"+ACK")

@@ -117,10 +117,16 @@ def _notes(result: Result) -> str:
 
 
 def _left_out(part: Part) -> str:
-    reasons = {f"{phase} ({why})": None for (of, phase), why in LEFT_OUT.items() if of is part}
-    if part is Part.FFMPEG:
-        return f"\nOther phases are left out: ffmpeg runs while a job is prepared, and at no other time. Nor is there a restart: {NO_RESTART}.\n"
-    return f"\nLeft out: {'; '.join(reasons)}.\n" if reasons else ""
+    """One reason a line, with the phases that it is about."""
+    phases: dict[str, list[str]] = {}
+    for (of, phase), why in LEFT_OUT.items():
+        if of is part:
+            phases.setdefault(why, []).append(str(phase))
+    for (of, phase), why in NO_RESTART.items():
+        if of is part and (of, phase) not in LEFT_OUT:
+            phases.setdefault(why, []).append(f"restart while {phase}")
+    lines = [f"- {', '.join(which)}: {why}." for why, which in phases.items()]
+    return "\n".join(["\nLeft out:\n", *lines, ""]) if lines else ""
 
 
 def _failure(result: Result) -> str:

@@ -20,9 +20,6 @@ from tests.faults.matrix.proxy import Proxy
 from tests.support.system import Gateway, Process, System
 
 ROOT = Path(__file__).parents[3]
-ACK_WAIT_SECS = 2
-FREEZE_SECS = 2.0 * ACK_WAIT_SECS + 1
-"""Of STOP+CONT: longer than the ack deadline."""
 GATED_ENGINE = Path(__file__).with_name("gated_engine.py")
 FFMPEG_RATE = 2
 """The real ffmpeg reads its input at twice the speed of playing, so that there is time to meet it."""
@@ -72,7 +69,7 @@ def environment(cell: Cell, folder: Path) -> dict[str, str]:
     gate = folder / "gate"
     gate.mkdir(exist_ok=True)
     env = {
-        "JOB_ACK_WAIT_SECS": str(ACK_WAIT_SECS),
+        "JOB_ACK_WAIT_SECS": str(cell.ack_wait_secs),
         "STRETCH_SECS": "30",
         "JOBS_WHEN_UNLOADED": "queue",
         "WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
@@ -113,7 +110,7 @@ def children_named(processes: list[psutil.Process], word: str) -> Iterator[psuti
             continue
 
 
-WORDS = {Part.ENGINE: GATED_ENGINE.name, Part.FFMPEG: "-whitelist"}
+WORDS = {Part.ENGINE: GATED_ENGINE.name, Part.FFMPEG: "_whitelist"}
 """By which the children of a worker are known. Of ffmpeg one of its arguments: before it is ffmpeg it is our script."""
 
 

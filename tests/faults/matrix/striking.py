@@ -7,9 +7,9 @@ from collections.abc import Callable
 import httpx
 import psutil
 
-from tests.faults.matrix.cells import Cell, Fault, Part
+from tests.faults.matrix.cells import FREEZE_SECS, Cell, Fault, Part
 from tests.faults.matrix.cluster import Cluster
-from tests.faults.matrix.stage import FREEZE_SECS, Stage
+from tests.faults.matrix.stage import Stage
 from tests.faults.matrix.view import View, wait_until
 
 NODE_FREEZE_SECS = 10.0
@@ -62,12 +62,12 @@ def _reload(url: str, signalled: Callable[[], None]) -> None:
     """An engine is restarted by handing the GPU back and loading again."""
 
     def state() -> str:
-        return str(httpx.get(f"{url}/model/status").json()["state"])
+        return str(httpx.get(f"{url}/model/status", timeout=MODEL_SECS).json()["state"])
 
-    httpx.post(f"{url}/model/unload", params={"force": "true"}).raise_for_status()
+    httpx.post(f"{url}/model/unload", params={"force": "true"}, timeout=MODEL_SECS).raise_for_status()
     signalled()
     wait_until(lambda: state() == "unloaded", MODEL_SECS, "the model is unloaded")
-    httpx.post(f"{url}/model/load").raise_for_status()
+    httpx.post(f"{url}/model/load", timeout=MODEL_SECS).raise_for_status()
 
 
 def strike_cluster(cluster: Cluster, view: View, fault: Fault) -> None:
