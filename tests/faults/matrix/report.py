@@ -110,7 +110,7 @@ def _notes(result: Result) -> str:
     if facts.longest_silence is not None:
         notes.append(f"longest time without an answer {facts.longest_silence:g} s")
     if facts.swept:
-        notes.append(f"{facts.swept} broken upload left to the hourly sweep")
+        notes.append(f"broken uploads left to the sweep: {facts.swept}")
     if result.tries > 1:
         notes.append(f"try {result.tries}: the phase was over before the signal")
     return "; ".join(notes)

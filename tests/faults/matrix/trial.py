@@ -136,7 +136,7 @@ class Trial:
         if behind := [job for job, follower in self._followers.items() if not follower.over.is_set()]:
             return [f"who follows {job} has not seen its end" for job in behind]
         self._left = self.view.left()
-        if self._left["audio"] and self.cell.phase is Phase.UPLOADING:
+        if self._left["audio"] and self.cell.phase in (Phase.UPLOADING, Phase.QUEUE):
             self._swept += self.view.sweep()
         httpx.get(f"{self.stage.url()}/health/ready").raise_for_status()
         return [f"{count} left in {where}" for where, count in self._left.items() if count]

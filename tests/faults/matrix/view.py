@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import nats
@@ -15,11 +15,14 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
+from broker.errors import BrokerError
+from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
+from gateway.sweep import ORPHAN_AGE, superfluous
 from schemas import subjects
 from tests.faults.matrix.checking import TERMINAL, Event
 
-AWAY = (nats.errors.Error, APIError, NoStreamResponseError, OSError, TimeoutError)
+AWAY = (nats.errors.Error, APIError, BrokerError, NoStreamResponseError, OSError, TimeoutError)
 """What is raised while there is no server, or one that is not ready."""
 CALL_SECS = 10
 QUIET_SECS = 3.0
@@ -81,7 +84,7 @@ class View:
         return self.call(self._events(), 3 * CALL_SECS)
 
     def sweep(self) -> int:
-        """Remove what the gateway's sweep removes after an hour: chunks of uploads that broke off; of how many."""
+        """Remove what the gateway's sweep removes after an hour: what is left of uploads that broke off; of how many."""
         return self.call(self._sweep())
 
     def close(self) -> None:
@@ -144,7 +147,13 @@ class View:
             await following.unsubscribe()
 
     async def _sweep(self) -> int:
-        return await ObjectStore(self._js, subjects.AUDIO_BUCKET).sweep_chunks(datetime.now(UTC))
+        store, records = ObjectStore(self._js, subjects.AUDIO_BUCKET), await JobRecords.open(self._js)
+        stored = {info.name: at for info, at in await store.objects()}
+        now = datetime.now(UTC)
+        orphans = superfluous(stored, await records.all(), now + ORPHAN_AGE, timedelta.max)
+        for name in orphans:
+            await store.delete(name)
+        return len(orphans) + await store.sweep_chunks(now)
 
 
 async def _within(work: Coroutine[Any, Any, T], secs: float) -> T:
