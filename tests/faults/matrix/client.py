@@ -79,6 +79,7 @@ class Submission(threading.Thread):
             if wait is None:
                 return
             self.refused += 1
+            print(f"{time.time():.1f} a submission is sent again: {self.trouble}")
             time.sleep(wait)  # as Retry-After asks
         self.trouble = f"not accepted within {GIVE_UP_SECS:g} s: {self.trouble}"
 

@@ -1,12 +1,20 @@
 """Three nats-servers on the loopback address that are one JetStream cluster."""
 
+import asyncio
 import signal
 import socket
 from pathlib import Path
 
+import nats
+import nats.errors
+from nats.js.api import StreamConfig
+from nats.js.errors import APIError
+
 from tests.support.nats_process import NatsProcess
 
 SIZE = 3
+READY_SECS = 30
+PROBE = "PROBE"
 
 
 class Cluster:
@@ -29,6 +37,10 @@ class Cluster:
             node.start()
         return first
 
+    def wait_until_ready(self) -> None:
+        """All three are known to each other: a stream with a replica on each can be made. Raises TimeoutError."""
+        asyncio.run(_make_a_stream(self.urls))
+
     @property
     def urls(self) -> list[str]:
         return [node.url for node in self.nodes.values()]
@@ -37,6 +49,23 @@ class Cluster:
         for node in self.nodes.values():
             node.thaw()
             node.stop(signal.SIGTERM)
+
+
+async def _make_a_stream(urls: list[str]) -> None:
+    client = await nats.connect(urls)
+    js = client.jetstream(timeout=1)
+    try:
+        async with asyncio.timeout(READY_SECS):
+            while True:
+                try:
+                    await js.add_stream(StreamConfig(name=PROBE, subjects=[PROBE], num_replicas=SIZE))
+                    await js.delete_stream(PROBE)
+                    return
+                except (nats.errors.Error, APIError) as error:
+                    print(f"the cluster is not ready: {error!r}")
+                    await asyncio.sleep(0.1)
+    finally:
+        await client.close()
 
 
 def _free_ports(count: int) -> list[int]:

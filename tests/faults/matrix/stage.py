@@ -122,6 +122,8 @@ class ServerStage:
         self._env = environment(cell, folder)
         self.cluster = Cluster(folder / "cluster") if cell.servers > 1 else None
         self.system = System(folder, model, self.cluster.start() if self.cluster else None)
+        if self.cluster:
+            self.cluster.wait_until_ready()
         self.nats_urls = self.cluster.urls if self.cluster else [self.system.nats.url]
         self._url_of_ours = ",".join(self.nats_urls)
         self.proxy: Proxy | None = None
@@ -259,6 +261,7 @@ class UpStage:
             if orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE:
                 self.left_behind.append(f"{' '.join(orphan.cmdline())[-60:]} after the end of up")
                 orphan.kill()  # so that the rest of the cell can be tried all the same
+                orphan.wait(END_SECS)  # it is ours now (one.py), and a zombie would pass for alive
 
     def started_again(self, cell: Cell) -> None:
         self._process = self._start()
