@@ -44,6 +44,11 @@ mutants: dev
 soak: dev
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -rP tests/faults/test_random.py
 
+# Each part ended, frozen and restarted in each phase of a job; writes docs/evidence/faults.md unless ONLY is given.
+ONLY ?=
+faults: dev
+	$(BIN)/python -m tests.faults.matrix --only "$(ONLY)"
+
 check: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

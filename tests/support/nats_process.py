@@ -18,6 +18,13 @@ class NatsProcess:
         self.url = ""
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the server that runs. Raises RuntimeError where none does."""
+        if self._process is None:
+            raise RuntimeError("no nats-server runs")
+        return self._process.pid
+
     def start(self) -> None:
         """Start, on the same port as before; returns when it listens."""
         ports = self._folder / "ports"
