@@ -22,9 +22,10 @@ from nats.js.api import Header, ObjectInfo, ObjectMetaOptions
 from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors
+from broker.connection import mapped_errors, reconnected
 from broker.errors import BrokerError, ObjectCorrupt, ObjectMissing, Unavailable
 from broker.pipeline import Pipeline, pipeline
+from broker.pulling import unless
 from broker.reading import usable
 from broker.scanning import scan
 from broker.topology import OBJECT_STREAM
@@ -45,6 +46,8 @@ DISCARD_SECS = 5.0
 """How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
 IDLE_TIMEOUT_SECS = 30.0
 """No acknowledgement or no chunk for so long means that the server is gone."""
+READS = 2
+"""An object is damaged when it was read so often and never matched: what came over a bad connection says nothing."""
 
 T = TypeVar("T")
 
@@ -101,13 +104,11 @@ class ObjectStore:
     async def get_to_file(self, name: str, path: Path) -> int:
         """Write the object's bytes to `path`; their count. Raises ObjectMissing, ObjectCorrupt, Unavailable."""
         info = await self._info(name)
-        with path.open("wb") as file:
-            digest = await self._copy(info, file) if info.size else hashlib.sha256()
-            size = file.tell()
-        found = digest_text(digest)
-        if size != info.size or (info.digest or found).rstrip("=") != found.rstrip("="):
-            raise ObjectCorrupt(f"the object {name} does not match its digest ({size} of {info.size} bytes)")
-        return size
+        for _ in range(READS):
+            size, found = await self._read(info, path)
+            if size == info.size and (info.digest or found).rstrip("=") == found.rstrip("="):
+                return size
+        raise ObjectCorrupt(f"the object {name} does not match its digest ({size} of {info.size} bytes)")
 
     async def delete(self, name: str) -> None:
         """Remove chunks and meta data; nothing to remove is fine. Raises Unavailable."""
@@ -184,6 +185,26 @@ class ObjectStore:
             raise ObjectMissing(f"there is no object {name!r} that can be used")
         return info
 
+    async def _read(self, info: ObjectMeta, path: Path) -> tuple[int, str]:
+        """Size and digest of what was found. Raises ObjectMissing, Unavailable."""
+        await self._check_chunks(info)
+        with path.open("wb") as file:
+            digest = (
+                await unless(self._copy(info, file), reconnected(self._js)) if info.size else hashlib.sha256()
+            )
+            if digest is None:  # the consumer may be gone with the connection, and nobody says so
+                raise Unavailable(f"the connection was lost while {info.name} was read")
+            return file.tell(), digest_text(digest)
+
+    async def _check_chunks(self, info: ObjectMeta) -> None:
+        """Are all there? Only the store knows: that none comes for a while says nothing. Raises ObjectMissing."""
+        chunks = self._chunks(info.nuid)
+        with mapped_errors():
+            stream = await self._js.stream_info(self._stream, subjects_filter=chunks)
+        stored = (stream.state.subjects or {}).get(chunks, 0)
+        if stored < info.chunks:
+            raise ObjectMissing(f"{stored} of the {info.chunks} chunks of {info.name} are stored")
+
     async def _copy(self, info: ObjectMeta, file: BinaryIO) -> "hashlib._Hash":
         digest, batch, batched, received = hashlib.sha256(), [], 0, 0
 
@@ -197,13 +218,10 @@ class ObjectStore:
                 self._chunks(info.nuid), stream=self._stream, ordered_consumer=True
             )
             try:
-                while received < (info.size or 0):
-                    try:
-                        message = await sub.next_msg(timeout=IDLE_TIMEOUT_SECS)
-                    except TimeoutError as error:
-                        raise ObjectMissing(
-                            f"chunks of {info.name} are missing after {received} bytes"
-                        ) from error
+                pending = 1
+                while received < info.size and pending:
+                    message = await sub.next_msg(timeout=IDLE_TIMEOUT_SECS)
+                    pending = message.metadata.num_pending
                     batch.append(message.data)
                     batched, received = batched + len(message.data), received + len(message.data)
                     if batched >= WRITE_BATCH_BYTES:

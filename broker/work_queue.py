@@ -31,6 +31,10 @@ class Delivery:
         self.body = message.data
         self.subject, self.seq = message.subject, message.metadata.sequence.stream
         self.stored_at = message.metadata.timestamp or datetime.now(UTC)
+        self.key = message.reply
+        """Of this delivery alone: a job may be delivered again while it is in hand."""
+        self.deliveries = message.metadata.num_delivered or 1
+        """How often the job was delivered, this time included."""
 
     @property
     def is_settled(self) -> bool:
@@ -111,8 +115,15 @@ class WorkQueue:
 
     async def pull(self) -> Delivery:
         """Wait, without end, for a job. Raises Unavailable when the server is gone."""
-        return Delivery(await self._puller.next(), self._settings.job_ack_wait_secs)
+        return self._delivery(await self._puller.next())
 
-    async def leave(self) -> None:
-        """Take no more jobs until the next `pull`. Raises Unavailable."""
+    async def leave(self) -> list[Delivery]:
+        """Take no more jobs until the next `pull`: the server has forgotten that there was one when this returns.
+
+        What was on its way meanwhile: the caller must settle it. Raises Unavailable.
+        """
         await self._puller.leave()
+        return [self._delivery(message) for message in self._puller.take_late()]
+
+    def _delivery(self, message: Msg) -> Delivery:
+        return Delivery(message, self._settings.job_ack_wait_secs)
