@@ -14,18 +14,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import msgspec
 from nats.js import JetStreamContext
 from nats.js.api import Header, ObjectInfo, ObjectMetaOptions
-from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors, reconnected
-from broker.errors import BrokerError, ObjectCorrupt, ObjectMissing, Unavailable
+from broker.connection import mapped_errors
+from broker.errors import BrokerError, ObjectMissing, Unavailable
+from broker.object_reading import ObjectReader, digest_text
 from broker.pipeline import Pipeline, pipeline
-from broker.pulling import unless
 from broker.reading import usable
 from broker.scanning import scan
 from broker.topology import OBJECT_STREAM
@@ -38,16 +37,12 @@ CHUNK_BYTES = 128 * 1024
 """nats-py's and the Go client's default."""
 CHUNKS_IN_FLIGHT = 64
 """8 MiB unacknowledged: more does not go faster, and this is what an upload may cost in memory."""
-WRITE_BATCH_BYTES = 4 * 1024 * 1024
-"""So much is gathered before a hop to a thread that hashes and writes it."""
 SILENCE_SECS = 0.5
 """An upload without an acknowledgement for so long makes us ask the server whether it can store anything."""
 DISCARD_SECS = 5.0
 """How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
 IDLE_TIMEOUT_SECS = 30.0
-"""No acknowledgement or no chunk for so long means that the server is gone."""
-READS = 2
-"""An object is damaged when it was read so often and never matched: what came over a bad connection says nothing."""
+"""No acknowledgement for so long means that the server is gone."""
 
 T = TypeVar("T")
 
@@ -104,11 +99,7 @@ class ObjectStore:
     async def get_to_file(self, name: str, path: Path) -> int:
         """Write the object's bytes to `path`; their count. Raises ObjectMissing, ObjectCorrupt, Unavailable."""
         info = await self._info(name)
-        for _ in range(READS):
-            size, found = await self._read(info, path)
-            if size == info.size and (info.digest or found).rstrip("=") == found.rstrip("="):
-                return size
-        raise ObjectCorrupt(f"the object {name} does not match its digest ({size} of {info.size} bytes)")
+        return await ObjectReader(self._js, self._stream, self._chunks(info.nuid), info).write_to(path)
 
     async def delete(self, name: str) -> None:
         """Remove chunks and meta data; nothing to remove is fine. Raises Unavailable."""
@@ -185,53 +176,6 @@ class ObjectStore:
             raise ObjectMissing(f"there is no object {name!r} that can be used")
         return info
 
-    async def _read(self, info: ObjectMeta, path: Path) -> tuple[int, str]:
-        """Size and digest of what was found. Raises ObjectMissing, Unavailable."""
-        await self._check_chunks(info)
-        with path.open("wb") as file:
-            digest = (
-                await unless(self._copy(info, file), reconnected(self._js)) if info.size else hashlib.sha256()
-            )
-            if digest is None:  # the consumer may be gone with the connection, and nobody says so
-                raise Unavailable(f"the connection was lost while {info.name} was read")
-            return file.tell(), digest_text(digest)
-
-    async def _check_chunks(self, info: ObjectMeta) -> None:
-        """Are all there? Only the store knows: that none comes for a while says nothing. Raises ObjectMissing."""
-        chunks = self._chunks(info.nuid)
-        with mapped_errors():
-            stream = await self._js.stream_info(self._stream, subjects_filter=chunks)
-        stored = (stream.state.subjects or {}).get(chunks, 0)
-        if stored < info.chunks:
-            raise ObjectMissing(f"{stored} of the {info.chunks} chunks of {info.name} are stored")
-
-    async def _copy(self, info: ObjectMeta, file: BinaryIO) -> "hashlib._Hash":
-        digest, batch, batched, received = hashlib.sha256(), [], 0, 0
-
-        def flush(parts: list[bytes]) -> None:
-            for part in parts:
-                digest.update(part)
-            file.writelines(parts)
-
-        with mapped_errors():
-            sub: _Js.PushSubscription = await self._js.subscribe(
-                self._chunks(info.nuid), stream=self._stream, ordered_consumer=True
-            )
-            try:
-                pending = 1
-                while received < info.size and pending:
-                    message = await sub.next_msg(timeout=IDLE_TIMEOUT_SECS)
-                    pending = message.metadata.num_pending
-                    batch.append(message.data)
-                    batched, received = batched + len(message.data), received + len(message.data)
-                    if batched >= WRITE_BATCH_BYTES:
-                        await asyncio.to_thread(flush, batch)
-                        batch, batched = [], 0
-            finally:
-                await sub.unsubscribe()
-        await asyncio.to_thread(flush, batch)
-        return digest
-
     async def _discard(self, nuid: str, pipe: Pipeline) -> None:
         """Chunks that the server is still storing would survive a purge: wait for their acknowledgement first."""
         await pipe.settled(DISCARD_SECS)
@@ -285,11 +229,6 @@ async def _unless_refused(pipe: Pipeline, probe: Callable[[], Awaitable[None]]) 
         if failure is None:
             raise
         raise failure from None
-
-
-def digest_text(digest: "hashlib._Hash") -> str:
-    """A SHA-256 as the object store writes it."""
-    return "SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode()
 
 
 async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from broker.errors import Conflict
+from broker.errors import Conflict, Refused
 from broker.job_records import has_ended
 from broker.pulling import unless
 from broker.work_queue import Delivery
@@ -139,7 +139,8 @@ class JobInHand:
             return partial(self._after_crash, failure)
         log.error("job %s failed unexpectedly", self.job_id, exc_info=failure)
         message = f"Something unexpected: {type(failure).__name__}: {in_words(failure)}."
-        return partial(self._settling.abandon, JobError(code=ErrorCode.INTERNAL, message=message))
+        code = ErrorCode.BROKER_REFUSED if isinstance(failure, Refused) else ErrorCode.INTERNAL
+        return partial(self._settling.abandon, JobError(code=code, message=message))
 
     def _way_out(self) -> Ending:
         """Of a job that was told to stop."""

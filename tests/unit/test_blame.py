@@ -12,6 +12,8 @@ from broker.errors import (
     ObjectMissing,
     Refused,
     StorageFull,
+    SubjectFull,
+    TooLarge,
     Unavailable,
 )
 from gpu_worker.audio import DecodeError
@@ -54,6 +56,7 @@ def engine(kind: FailureKind) -> EngineFailure:
         (ObjectMissing(), Fault.FILE),
         (ObjectCorrupt(), Fault.FILE),
         (Refused(), Fault.FILE),
+        (TooLarge(), Fault.FILE),
         (Conflict(), Fault.FILE),
         (BrokerError(), Fault.FILE),
         (KeyError("a bug"), Fault.FILE),
@@ -67,6 +70,7 @@ def engine(kind: FailureKind) -> EngineFailure:
         *((OSError(number, "x"), Fault.MACHINE) for number in errno.errorcode),
         (Unavailable(), Fault.BROKER),
         (StorageFull(), Fault.BROKER),
+        (SubjectFull(), Fault.BROKER),
     ],
     ids=repr,
 )
