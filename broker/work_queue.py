@@ -98,6 +98,15 @@ async def publish_once(js: JetStreamContext, stream: str, subject: str, body: by
         raise
 
 
+class QueueLook(msgspec.Struct, kw_only=True, frozen=True):
+    """The queue at one moment."""
+
+    waiting_jobs: int
+    """That no worker has in hand."""
+    idle_workers: int
+    """Workers that wait for a job; never more than 0 together with waiting jobs, but for a moment."""
+
+
 class WorkQueue:
     def __init__(self, js: JetStreamContext, settings: BrokerSettings) -> None:
         self._js, self._settings = js, settings
@@ -116,6 +125,12 @@ class WorkQueue:
     async def pull(self) -> Delivery:
         """Wait, without end, for a job. Raises Unavailable when the server is gone."""
         return self._delivery(await self._puller.next())
+
+    async def look(self) -> QueueLook:
+        """Raises Unavailable."""
+        with mapped_errors():
+            info = await self._js.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
+        return QueueLook(waiting_jobs=info.num_pending or 0, idle_workers=info.num_waiting or 0)
 
     async def leave(self) -> list[Delivery]:
         """Take no more jobs until the next `pull`: the server has forgotten that there was one when this returns.

@@ -1,11 +1,14 @@
 """A job's claim: this worker's right to write what becomes of the job, and how it is taken, given back and lost."""
 
+import asyncio
 import logging
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 
-from broker.errors import Conflict
+from broker.errors import BrokerError, Conflict
 from broker.job_records import has_ended
 from gpu_worker.patience import patiently
 from gpu_worker.preparing import Plan
@@ -18,6 +21,10 @@ log = logging.getLogger(__name__)
 
 FENCE_TRIES = 10
 """Others tell of the job between our look at the log and our word now and then, but not without end."""
+
+
+RENEWALS = 3
+"""So often is a record renewed within the time after which it would expire."""
 
 
 class Claim:
@@ -95,6 +102,24 @@ class Claim:
         if self.id in record.claims:
             await records.change(self._job_id, Survived(at=datetime.now(UTC), claim_id=self.id))
         return None
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """JOB_RETENTION_SECS may be shorter than what is done between two changes of the record: it must not expire."""
+        keeping = asyncio.create_task(self._keep(), name=f"keep record {self._job_id}")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._services.settings.job_retention_secs / RENEWALS)
+            try:
+                await self._services.records.renew(self._job_id)
+            except BrokerError as error:  # what is written next renews it as well
+                log.warning("job %s: its record could not be renewed: %s", self._job_id, error)
 
     def _change(self, plan: Plan | None) -> Claimed:
         return Claimed(

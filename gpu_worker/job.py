@@ -52,6 +52,7 @@ class JobInHand:
 
     async def open(self) -> None:
         await self._stack.enter_async_context(self._delivery.kept_alive())
+        await self._stack.enter_async_context(self._settling.claim.kept())
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -16,13 +16,12 @@ from nats.aio.msg import Msg
 
 from broker import topology
 from broker.connection import connect, goodbye
-from broker.errors import BrokerError
-from broker.pulling import unless
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
 from gpu_worker import ffmpeg
 from gpu_worker.announcing import Announcer
 from gpu_worker.gpu import Gpu
+from gpu_worker.intake import LOOK_SECS, Intake
 from gpu_worker.job import Ending, JobInHand
 from gpu_worker.machine import Machine
 from gpu_worker.model import Model
@@ -50,8 +49,9 @@ class Worker:
         self._model = Model(settings, gpu, self._announcer.model_changed, self._machine.report)
         self._in_hand: dict[str, JobInHand] = {}
         """By the keys of their deliveries: a job may be delivered again while it is here."""
-        self._late: list[Delivery] = []
-        """Pulled when nobody wanted it any more."""
+        self._placed: set[str] = set()
+        """The keys of those that are being prepared, wait for the engine or have it."""
+        self._intake: Intake | None = None
         self._slots = asyncio.Semaphore(IN_HAND)
         self._ready: asyncio.Queue[JobInHand] = asyncio.Queue(IN_HAND)
 
@@ -69,6 +69,8 @@ class Worker:
                 self._spool,
                 self._announcer.measured,
             )
+            gates = self._model.gate, self._machine.gate
+            self._intake = intake = Intake(queue, gates, lambda: bool(self._placed))
             try:
                 async with (
                     serve_model(client, self._model, settings.name()),
@@ -78,12 +80,13 @@ class Worker:
                 ):
                     tasks.create_task(self._model.run(), name="model")
                     tasks.create_task(self._machine.run(), name="machine")
-                    tasks.create_task(self._prepare_jobs(tasks, services, queue), name="prepare")
+                    tasks.create_task(self._prepare_jobs(tasks, services, intake), name="prepare")
+                    tasks.create_task(self._share(tasks, intake), name="share")
                     tasks.create_task(self._run_jobs(tasks), name="run")
                     announcing = self._announcer.run(statuses, services.events, self._model, self._machine)
                     tasks.create_task(announcing, name="announce")
             finally:
-                await self._hand_over(queue)
+                await self._hand_over(intake)
                 await self._announcer.sign_off(statuses)
 
     async def _probe(self) -> None:
@@ -91,10 +94,10 @@ class Worker:
         await asyncio.to_thread(self._spool.check)
         await ffmpeg.check()
 
-    async def _prepare_jobs(self, tasks: asyncio.TaskGroup, services: Services, queue: WorkQueue) -> None:
+    async def _prepare_jobs(self, tasks: asyncio.TaskGroup, services: Services, intake: Intake) -> None:
         while True:
             await self._slots.acquire()
-            job = await self._take(await self._next(queue), services)
+            job = await self._take(await intake.next(), services)
             if job is None:
                 self._slots.release()
                 continue
@@ -112,42 +115,20 @@ class Worker:
             return None
         job = JobInHand(delivery, services)
         self._in_hand[job.key] = job
+        self._placed.add(job.key)
         self._model.job_arrived(job.key, job.job_id, job.stop)
         await job.open()
         return job
 
-    async def _next(self, queue: WorkQueue) -> Delivery:
-        """The next job, when jobs are welcome."""
+    async def _share(self, tasks: asyncio.TaskGroup, intake: Intake) -> None:
+        """Give the job that is prepared, and waits for ours to end, to a worker that is idle."""
         while True:
-            await self._welcome()
-            pulling = patiently("pulling", queue.pull)
-            delivery = await unless(pulling, self._unwelcome(), self._late.append)
-            if delivery is not None and self._is_welcome:
-                return delivery
-            self._late += [] if delivery is None else [delivery]
-            try:
-                await self._turn_away(queue)
-            except BrokerError as error:
-                log.warning("a job could not be turned away, its deadline will do it: %s", error)
-
-    @property
-    def _is_welcome(self) -> bool:
-        """The GPU is not wanted by others, and the machine is fit."""
-        return self._model.gate.is_open and self._machine.gate.is_open
-
-    async def _welcome(self) -> None:
-        while not self._is_welcome:
-            await self._model.gate.wait_open()
-            await self._machine.gate.wait_open()
-
-    async def _unwelcome(self) -> None:
-        await unless(self._model.gate.wait_closed(), self._machine.gate.wait_closed())
-
-    async def _turn_away(self, queue: WorkQueue) -> None:
-        """What comes now is for others, or for later. Raises BrokerError."""
-        late, self._late = self._late, []
-        for delivery in late + await queue.leave():
-            await delivery.put_back()
+            await asyncio.sleep(LOOK_SECS)
+            if self._ready.empty() or not await intake.is_wanted_by_others() or self._ready.empty():
+                continue
+            job = self._ready.get_nowait()
+            self._left(job)
+            tasks.create_task(self._end(job, job.release), name=f"share {job.job_id}")
 
     async def _run_jobs(self, tasks: asyncio.TaskGroup) -> None:
         """One job after the other on the engine. What ends a job is done while the next one has it."""
@@ -164,7 +145,10 @@ class Worker:
     def _left(self, job: JobInHand) -> None:
         """It needs neither the engine nor its place any more."""
         self._model.job_left(job.key)
+        self._placed.discard(job.key)
         self._slots.release()
+        if self._intake is not None:
+            self._intake.look_again()
 
     async def _end(self, job: JobInHand, ending: Ending) -> None:
         """The one net under each job: what cannot be ended in any other way is a dead letter, and the next job is taken."""
@@ -185,13 +169,13 @@ class Worker:
         await job.close()
         self._in_hand.pop(job.key, None)
 
-    async def _hand_over(self, queue: WorkQueue) -> None:
+    async def _hand_over(self, intake: Intake) -> None:
         """On the way out: the pull is closed first, else what is given back comes straight here again.
 
         Then the queue gets its jobs back now, not after the ack deadline.
         """
         async with goodbye("close the pull"):
-            await self._turn_away(queue)
+            await intake.turn_away()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._model.close(), name="end the engine")
             for job in list(self._in_hand.values()):
@@ -221,3 +205,5 @@ class Worker:
     async def _on_submit(self, message: Msg) -> None:
         """A new job is somebody who wants the model, also after an unload that was forced."""
         self._model.gate.open()
+        if self._intake is not None:
+            self._intake.look_again()
