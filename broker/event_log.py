@@ -54,15 +54,18 @@ class EventLog:
         """Publish as the next event of its job, behind the one with the sequence `last`; the sequence it got.
 
         The fence: raises Conflict where anybody else has told something of the job since then. Only that it was submitted
-        again is of no account. Raises Unavailable.
+        again is of no account. Safe to repeat where the answer was lost: an event with the same body is this one. Raises
+        Unavailable.
         """
         try:
             return await self._append_behind(event, last)
         except Conflict:
             newer = [logged async for logged in self.replay(subjects.all_events_of(event.job_id), last)]
-            if not newer or any(logged.type != subjects.QUEUED for logged in newer):
+            body = msgspec.json.encode(event)
+            mine = [logged for logged in newer if logged.body == body]
+            if not newer or any(logged.type != subjects.QUEUED for logged in newer if logged not in mine):
                 raise
-            return await self._append_behind(event, newer[-1].seq)
+            return newer[-1].seq if mine else await self._append_behind(event, newer[-1].seq)
 
     async def _append_behind(self, event: events.JobEvent, last: int) -> int:
         fence = {
@@ -144,6 +147,16 @@ class EventLog:
         """The stored events on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
         async for stored in scan(self._js, subjects.EVENTS_STREAM, pattern, after):
             yield Logged(seq=stored.seq, subject=stored.subject, body=stored.body)
+
+    async def told_so_far(self, job_id: str) -> tuple[int, list[Segment]]:
+        """The sequence of the job's newest event, 0 where there is none, and its transcript so far. Raises Unavailable."""
+        last, found = 0, list[Segment]()
+        async for logged in self.replay(subjects.all_events_of(job_id)):
+            read = partial(inputs.job_event, logged.subject)
+            last, event = logged.seq, usable(read, logged.subject, logged.seq, logged.body)
+            if isinstance(event, events.SegmentAdded):
+                found.append(event.segment)
+        return last, found
 
     async def segments(self, job_id: str) -> list[Segment]:
         """The job's transcript so far. Raises Unavailable."""

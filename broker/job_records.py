@@ -67,14 +67,24 @@ class JobRecords:
 
     async def _advance(self, record: JobRecord, revision: int, change: Change) -> JobRecord:
         """Raises IllegalChange, Conflict, Unavailable."""
-        changed = advance(record, change)
+        return await self._store(advance(record, change), revision)
+
+    async def _store(self, record: JobRecord, revision: int) -> JobRecord:
+        """Raises Conflict, Unavailable."""
         with mapped_errors():
-            stored = await self._bucket.update(record.id, msgspec.json.encode(changed), last=revision)
-        if not has_ended(changed):
+            stored = await self._bucket.update(record.id, msgspec.json.encode(record), last=revision)
+        if not has_ended(record):
             if len(self._known) >= KNOWN_RECORDS:
                 del self._known[next(iter(self._known))]
-            self._known[record.id] = changed, stored
-        return changed
+            self._known[record.id] = record, stored
+        return record
+
+    async def renew(self, job_id: str) -> None:
+        """Keep the record of a job that has not ended from expiring. Raises Unavailable."""
+        record, revision = await self._read(job_id)
+        if record is not None and revision and not has_ended(record):
+            with suppress(Conflict):  # then somebody else has just written it
+                await self._store(record, revision)
 
     async def all(self) -> list[JobRecord]:
         """Every job that is known, in no order: those with a record, and the queued ones without. Raises Unavailable."""

@@ -14,16 +14,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import msgspec
 from nats.js import JetStreamContext
 from nats.js.api import Header, ObjectInfo, ObjectMetaOptions
-from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
-from broker.errors import BrokerError, ObjectCorrupt, ObjectMissing, Unavailable
+from broker.errors import BrokerError, ObjectMissing, Unavailable
+from broker.object_reading import ObjectReader, digest_text
 from broker.pipeline import Pipeline, pipeline
 from broker.reading import usable
 from broker.scanning import scan
@@ -37,14 +37,12 @@ CHUNK_BYTES = 128 * 1024
 """nats-py's and the Go client's default."""
 CHUNKS_IN_FLIGHT = 64
 """8 MiB unacknowledged: more does not go faster, and this is what an upload may cost in memory."""
-WRITE_BATCH_BYTES = 4 * 1024 * 1024
-"""So much is gathered before a hop to a thread that hashes and writes it."""
 SILENCE_SECS = 0.5
 """An upload without an acknowledgement for so long makes us ask the server whether it can store anything."""
 DISCARD_SECS = 5.0
 """How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
 IDLE_TIMEOUT_SECS = 30.0
-"""No acknowledgement or no chunk for so long means that the server is gone."""
+"""No acknowledgement for so long means that the server is gone."""
 
 T = TypeVar("T")
 
@@ -101,13 +99,7 @@ class ObjectStore:
     async def get_to_file(self, name: str, path: Path) -> int:
         """Write the object's bytes to `path`; their count. Raises ObjectMissing, ObjectCorrupt, Unavailable."""
         info = await self._info(name)
-        with path.open("wb") as file:
-            digest = await self._copy(info, file) if info.size else hashlib.sha256()
-            size = file.tell()
-        found = digest_text(digest)
-        if size != info.size or (info.digest or found).rstrip("=") != found.rstrip("="):
-            raise ObjectCorrupt(f"the object {name} does not match its digest ({size} of {info.size} bytes)")
-        return size
+        return await ObjectReader(self._js, self._stream, self._chunks(info.nuid), info).write_to(path)
 
     async def delete(self, name: str) -> None:
         """Remove chunks and meta data; nothing to remove is fine. Raises Unavailable."""
@@ -184,36 +176,6 @@ class ObjectStore:
             raise ObjectMissing(f"there is no object {name!r} that can be used")
         return info
 
-    async def _copy(self, info: ObjectMeta, file: BinaryIO) -> "hashlib._Hash":
-        digest, batch, batched, received = hashlib.sha256(), [], 0, 0
-
-        def flush(parts: list[bytes]) -> None:
-            for part in parts:
-                digest.update(part)
-            file.writelines(parts)
-
-        with mapped_errors():
-            sub: _Js.PushSubscription = await self._js.subscribe(
-                self._chunks(info.nuid), stream=self._stream, ordered_consumer=True
-            )
-            try:
-                while received < (info.size or 0):
-                    try:
-                        message = await sub.next_msg(timeout=IDLE_TIMEOUT_SECS)
-                    except TimeoutError as error:
-                        raise ObjectMissing(
-                            f"chunks of {info.name} are missing after {received} bytes"
-                        ) from error
-                    batch.append(message.data)
-                    batched, received = batched + len(message.data), received + len(message.data)
-                    if batched >= WRITE_BATCH_BYTES:
-                        await asyncio.to_thread(flush, batch)
-                        batch, batched = [], 0
-            finally:
-                await sub.unsubscribe()
-        await asyncio.to_thread(flush, batch)
-        return digest
-
     async def _discard(self, nuid: str, pipe: Pipeline) -> None:
         """Chunks that the server is still storing would survive a purge: wait for their acknowledgement first."""
         await pipe.settled(DISCARD_SECS)
@@ -267,11 +229,6 @@ async def _unless_refused(pipe: Pipeline, probe: Callable[[], Awaitable[None]]) 
         if failure is None:
             raise
         raise failure from None
-
-
-def digest_text(digest: "hashlib._Hash") -> str:
-    """A SHA-256 as the object store writes it."""
-    return "SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode()
 
 
 async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

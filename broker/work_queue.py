@@ -31,6 +31,10 @@ class Delivery:
         self.body = message.data
         self.subject, self.seq = message.subject, message.metadata.sequence.stream
         self.stored_at = message.metadata.timestamp or datetime.now(UTC)
+        self.key = message.reply
+        """Of this delivery alone: a job may be delivered again while it is in hand."""
+        self.deliveries = message.metadata.num_delivered or 1
+        """How often the job was delivered, this time included."""
 
     @property
     def is_settled(self) -> bool:
@@ -94,6 +98,15 @@ async def publish_once(js: JetStreamContext, stream: str, subject: str, body: by
         raise
 
 
+class QueueLook(msgspec.Struct, kw_only=True, frozen=True):
+    """The queue at one moment."""
+
+    waiting_jobs: int
+    """That no worker has in hand."""
+    idle_workers: int
+    """Workers that wait for a job; never more than 0 together with waiting jobs, but for a moment."""
+
+
 class WorkQueue:
     def __init__(self, js: JetStreamContext, settings: BrokerSettings) -> None:
         self._js, self._settings = js, settings
@@ -111,8 +124,21 @@ class WorkQueue:
 
     async def pull(self) -> Delivery:
         """Wait, without end, for a job. Raises Unavailable when the server is gone."""
-        return Delivery(await self._puller.next(), self._settings.job_ack_wait_secs)
+        return self._delivery(await self._puller.next())
 
-    async def leave(self) -> None:
-        """Take no more jobs until the next `pull`. Raises Unavailable."""
+    async def look(self) -> QueueLook:
+        """Raises Unavailable."""
+        with mapped_errors():
+            info = await self._js.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
+        return QueueLook(waiting_jobs=info.num_pending or 0, idle_workers=info.num_waiting or 0)
+
+    async def leave(self) -> list[Delivery]:
+        """Take no more jobs until the next `pull`: the server has forgotten that there was one when this returns.
+
+        What was on its way meanwhile: the caller must settle it. Raises Unavailable.
+        """
         await self._puller.leave()
+        return [self._delivery(message) for message in self._puller.take_late()]
+
+    def _delivery(self, message: Msg) -> Delivery:
+        return Delivery(message, self._settings.job_ack_wait_secs)

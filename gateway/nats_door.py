@@ -18,7 +18,7 @@ from nats.micro.service import ServiceConfig
 from broker.connection import goodbye
 from broker.errors import BrokerError
 from broker.micro import answer, refuse
-from broker.object_store import digest_text
+from broker.object_reading import digest_text
 from gateway.listing import fitting, parse_query
 from gateway.problems import broker_problem
 from gateway.services import Services

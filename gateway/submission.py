@@ -15,7 +15,7 @@ from quart import Request
 from broker.errors import AlreadySubmitted, BrokerError, Conflict, Refused, StorageFull
 from broker.idempotency import IdempotencyKeys
 from broker.model_control import request_model
-from broker.object_store import digest_text
+from broker.object_reading import digest_text
 from gateway.services import Services
 from gateway.upload import boundary, limited, receive, within_limit
 from gateway.workers import JobsWhenUnloaded, prefers_async, refusal

@@ -4,6 +4,8 @@ import os
 import sys
 
 from broker.running import run_until_signal, set_up_logging
+from gpu_worker import ffmpeg, vad
+from gpu_worker.blame import MachineTrouble
 from gpu_worker.gpu import NvmlGpu
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import Worker
@@ -17,6 +19,12 @@ def main() -> int:
         sys.stderr.write(f"gpu_worker: {error}\n")
         return 2
     set_up_logging(settings.log_level)
+    try:
+        vad.model_path()
+        ffmpeg.programs()
+    except MachineTrouble as error:
+        sys.stderr.write(f"gpu_worker: {error}\n")
+        return 2
     return run_until_signal(Worker(settings, NvmlGpu(os.environ.get("CUDA_VISIBLE_DEVICES"))).run())
 
 

@@ -6,7 +6,8 @@ import logging
 import msgspec
 
 from gpu_worker import vram
-from gpu_worker.engine.process import EngineFailure, EngineProcess, FailureKind
+from gpu_worker.blame import Fault
+from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.engine.protocol import Load
 from gpu_worker.gpu import Gpu
 from gpu_worker.model_file import BadModelFile, check
@@ -23,8 +24,8 @@ class CannotLoad(Exception):
     """Trying again would not help; the sentence says why."""
 
 
-class LoadKilled(Exception):
-    """Somebody has killed the engine while it loaded; the sentence says so."""
+class LoadInterrupted(Exception):
+    """The engine was ended from outside while it loaded, or could not be started; the sentence says so."""
 
 
 class OutOfVram(Exception):
@@ -49,7 +50,7 @@ class Loader:
         self._used_by_model: int | None = None
 
     async def load(self) -> LoadedModel:
-        """Raises CannotLoad, LoadKilled, OutOfVram."""
+        """Raises CannotLoad, LoadInterrupted, OutOfVram. Whoever is cancelled meanwhile has no engine to end."""
         settings, begun = self._settings, asyncio.get_running_loop().time()
         try:
             file = await asyncio.to_thread(check, settings.model_path())
@@ -65,8 +66,12 @@ class Loader:
             loaded = await self._fill(engine)
         except EngineFailure as failure:
             raise _why(failure) from failure
-        self._pid = engine.pid
-        await self.look()
+        try:
+            self._pid = engine.pid
+            await self.look()
+        except BaseException:
+            await _end(engine)
+            raise
         self._measure(before, loaded)
         secs = round(asyncio.get_running_loop().time() - begun, 3)
         log.info("model %s is ready on %s after %.2f s", settings.whisper_model, loaded, secs)
@@ -123,7 +128,7 @@ class Loader:
             if line is not None:
                 raise OutOfVram(f"CUDA could not be started: {line}")
         except BaseException:
-            await engine.stop(grace_secs=0.0)
+            await _end(engine)
             raise
         return loaded.backend
 
@@ -138,10 +143,16 @@ class Loader:
             self._needed, self._measured = min(taken, self._seen.vram_total), True
 
 
-def _why(failure: EngineFailure) -> CannotLoad | LoadKilled | OutOfVram:
+async def _end(engine: EngineProcess) -> None:
+    """At once, also where the caller is being cancelled for the second time."""
+    engine.kill()
+    await engine.stop()
+
+
+def _why(failure: EngineFailure) -> CannotLoad | LoadInterrupted | OutOfVram:
     if (line := vram.out_of_memory([failure.detail, *failure.stderr])) is not None:
         return OutOfVram(f"There was not enough VRAM: {line}")
-    if failure.kind is FailureKind.KILLED:
-        return LoadKilled(f"The engine was killed while it loaded: {failure.detail}")
+    if failure.fault is Fault.MACHINE:
+        return LoadInterrupted(f"The engine could not be started: {failure.detail}")
     last_words = "; ".join([f"The engine could not load the model: {failure.detail}", *failure.stderr[-3:]])
     return CannotLoad(last_words)

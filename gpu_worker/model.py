@@ -10,10 +10,10 @@ from gpu_worker import model_events as happens
 from gpu_worker import model_lifecycle as lifecycle
 from gpu_worker import vram
 from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.gate import Gate
 from gpu_worker.gpu import Gpu
-from gpu_worker.loading import CannotLoad, Loader, LoadKilled, OutOfVram
+from gpu_worker.loading import CannotLoad, Loader, LoadInterrupted, OutOfVram
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.transcription import Stopped
 from schemas.model import GpuStatus, ModelState, ModelStatus, UnloadReport
 
 log = logging.getLogger(__name__)
@@ -23,46 +23,30 @@ class ModelUnavailable(Exception):
     """The model cannot be loaded; the sentence says why."""
 
 
-class Seat:
-    """A job's place in the line for the model."""
+class Stopped(Exception):
+    """The job gave up because it was asked to: it is cancelled, or the GPU is wanted back."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.stop, self.evicted = stop, False
+
+class Seat:
+    """The place of a job in hand in the line for the model."""
+
+    def __init__(self, job_id: str, stop: asyncio.Event) -> None:
+        self.job_id, self.stop, self.evicted = job_id, stop, False
         self.load_secs = 0.0
         """How long the job has waited for a load."""
         self.refused: str | None = None
 
 
-class Gate:
-    """Open or closed, and both can be waited for."""
-
-    def __init__(self) -> None:
-        self._opened, self._closed = asyncio.Event(), asyncio.Event()
-        self.open()
-
-    @property
-    def is_open(self) -> bool:
-        return self._opened.is_set()
-
-    def open(self) -> None:
-        self._opened.set()
-        self._closed.clear()
-
-    def close(self) -> None:
-        self._closed.set()
-        self._opened.clear()
-
-    async def wait_open(self) -> None:
-        await self._opened.wait()
-
-    async def wait_closed(self) -> None:
-        await self._closed.wait()
-
-
 class Model:
-    def __init__(self, settings: WorkerSettings, gpu: Gpu, tell: Callable[[ModelStatus], None]) -> None:
-        """`tell` is called at each change of state, in order."""
-        self._settings, self._tell = settings, tell
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        gpu: Gpu,
+        tell: Callable[[ModelStatus], None],
+        in_trouble: Callable[[str], None],
+    ) -> None:
+        """`tell` is called at each change of state, in order; `in_trouble` where this machine's engines keep dying."""
+        self._settings, self._tell, self._in_trouble = settings, tell, in_trouble
         self._policy = lifecycle.LifecyclePolicy(
             idle_timeout_secs=settings.idle_timeout_secs,
             gpu_poll_interval_secs=settings.gpu_poll_interval_secs,
@@ -75,6 +59,7 @@ class Model:
         self._engine: EngineProcess | None = None
         self._loading: asyncio.Task[None] | None = None
         self._seats: dict[str, Seat] = {}
+        """By the keys of the deliveries in hand: a job may be here twice."""
         self._backend: str | None = None
         self._load_secs: float | None = None
         self._last_unload: UnloadReport | None = None
@@ -109,30 +94,31 @@ class Model:
         """Ask for the GPU. Raises JobInTheWay."""
         self._apply(happens.UnloadAsked(force))
 
-    def job_arrived(self, job_id: str, stop: asyncio.Event) -> None:
+    def job_arrived(self, key: str, job_id: str, stop: asyncio.Event) -> None:
         """A job is at hand and will want the engine. `stop` is set, by us too, when it is to give up."""
-        self._seats[job_id] = Seat(stop)
-        self._apply(happens.JobArrived(job_id))
+        self._seats[key] = Seat(job_id, stop)
+        self._apply(happens.JobArrived(key))
 
-    def job_left(self, job_id: str) -> None:
+    def job_left(self, key: str) -> None:
         """Idempotent."""
-        self._seats.pop(job_id, None)
-        self._apply(happens.JobLeft(job_id))
+        self._seats.pop(key, None)
+        self._apply(happens.JobLeft(key))
 
     def stop_job(self, job_id: str) -> None:
         """Make a job give up, whether it waits or runs."""
-        if job_id in self._seats:
-            self._seats[job_id].stop.set()
-            self._wake()
+        for seat in self._seats.values():
+            if seat.job_id == job_id:
+                seat.stop.set()
+        self._wake()
 
     @asynccontextmanager
-    async def engine(self, job_id: str) -> AsyncIterator[EngineProcess]:
+    async def engine(self, key: str) -> AsyncIterator[EngineProcess]:
         """The engine, for one job that has arrived, when it is ready and free.
 
         Raises ModelUnavailable; Stopped where the job is to give up; OutOfVram where the engine died of that, the job
         may then ask again; EngineFailure where it died of something else.
         """
-        engine = await self._turn(job_id)
+        engine = await self._turn(key)
         try:
             yield engine
         except EngineFailure as failure:
@@ -143,15 +129,15 @@ class Model:
             await engine.give_up(self._settings.abort_grace_secs)
             if not engine.alive:
                 self._died(engine)
-            if self._life.running == job_id:
-                self._apply(happens.JobLeft(job_id))
+            if self._life.running == key:
+                self._apply(happens.JobLeft(key))
 
-    def load_secs_of(self, job_id: str) -> float:
+    def load_secs_of(self, key: str) -> float:
         """How long this job has waited for a load."""
-        return self._seats[job_id].load_secs
+        return self._seats[key].load_secs
 
-    def is_evicted(self, job_id: str) -> bool:
-        return self._seats[job_id].evicted
+    def is_evicted(self, key: str) -> bool:
+        return self._seats[key].evicted
 
     @property
     def gpu(self) -> GpuStatus | None:
@@ -167,6 +153,7 @@ class Model:
         life, settings, now = self._life, self._settings, _now()
         is_ready = life.state is ModelState.READY
         due = lifecycle.deadline(life, self._policy)
+        running = self._seats.get(life.running) if life.running else None
         return ModelStatus(
             state=life.state,
             since=self._since,
@@ -180,13 +167,13 @@ class Model:
             retry_interval_secs=settings.gpu_poll_interval_secs,
             idle_secs_left=round(max(0.0, due - now), 1) if is_ready and due is not None else None,
             holds_off=not self.gate.is_open,
-            job_id=life.running,
+            job_id=running.job_id if running else None,
             vram=self._loader.vram(),
             last_unload=self._last_unload,
         )
 
-    async def _turn(self, job_id: str) -> EngineProcess:
-        seat = self._seats[job_id]
+    async def _turn(self, key: str) -> EngineProcess:
+        seat = self._seats[key]
         while True:
             if seat.stop.is_set():
                 raise Stopped
@@ -194,7 +181,7 @@ class Model:
                 raise ModelUnavailable(seat.refused)
             if self._engine is not None and self._life.state is ModelState.READY and not self._life.running:
                 if self._engine.alive:
-                    self._apply(happens.JobStarted(job_id))
+                    self._apply(happens.JobStarted(key))
                     return self._engine
                 self._died(self._engine)
             else:
@@ -227,11 +214,16 @@ class Model:
             case happens.Dismiss(job_ids, reason):
                 for seat in self._seats_of(job_ids):
                     seat.refused = reason
+            case happens.StepBack(job_ids, reason):
+                for seat in self._seats_of(job_ids):
+                    seat.evicted = True
+                    seat.stop.set()
+                self._in_trouble(reason)
             case happens.StartLoad() | happens.EndEngine() | happens.PollGpu():
                 self._effects.put_nowait(effect)
 
-    def _seats_of(self, job_ids: frozenset[str]) -> list[Seat]:
-        return [self._seats[job_id] for job_id in job_ids]
+    def _seats_of(self, keys: frozenset[str]) -> list[Seat]:
+        return [self._seats[key] for key in keys]
 
     async def _load(self) -> None:
         """Load, then watch the engine to its end."""
@@ -243,7 +235,7 @@ class Model:
         except OutOfVram as error:
             self._apply(happens.OutOfMemory(str(error)))
             return
-        except LoadKilled as error:
+        except LoadInterrupted as error:
             self._apply(happens.EngineDied(str(error)))
             return
         self._engine, self._backend, self._load_secs = loaded.engine, loaded.backend, loaded.load_secs

@@ -1,4 +1,7 @@
-"""What can happen to the model, and what is then to be done: the words of gpu_worker/model_lifecycle.py. Pure."""
+"""What can happen to the model, and what is then to be done: the words of gpu_worker/model_lifecycle.py. Pure.
+
+A `job_id` here is whatever tells the jobs in the worker's hands apart: the worker gives the key of the delivery.
+"""
 
 import msgspec
 
@@ -109,5 +112,12 @@ class Dismiss(msgspec.Struct, frozen=True):
     reason: str
 
 
+class StepBack(msgspec.Struct, frozen=True):
+    """Give these jobs back to the queue: engines are ended from outside here, again and again."""
+
+    job_ids: frozenset[str]
+    reason: str
+
+
 Task = StartLoad | EndEngine | PollGpu
-Effect = Task | Evict | Dismiss
+Effect = Task | Evict | Dismiss | StepBack

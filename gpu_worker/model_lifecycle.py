@@ -8,7 +8,7 @@ Theory of operation
    no clock; gpu_worker/model.py carries the effects out and reports back with further events.
 2. RULES is the whole machine: a missing key is an event that cannot happen in that state, and raises IllegalEvent.
 3. `waiting` are the jobs in the worker's hands that want the model. While there are any, the model is on its way to
-   them: they leave only by being run, by leaving themselves, or through Evict or Dismiss, which tell them.
+   them: they leave only by being run, by leaving themselves, or through Evict, Dismiss or StepBack, which tell them.
 4. An engine process exists from StartLoad until EndEngine is reported done or the engine has died. StartLoad is given
    only when there is none, EndEngine only when no job runs on it.
 5. Out of memory is not an error but a time to wait: at load, and in the middle of a job, which then waits as well.
@@ -36,13 +36,14 @@ from gpu_worker.model_events import (
     OutOfMemory,
     PollGpu,
     StartLoad,
+    StepBack,
     TimePassed,
     UnloadAsked,
 )
 from schemas.model import ModelState
 
 MAX_DEATHS = 3
-"""An engine that dies so often in a row without having run a job is not started again until somebody asks."""
+"""So often in a row an engine may die without having run a job. That is no job's fault: those that wait go back."""
 
 
 class LifecyclePolicy(msgspec.Struct, kw_only=True, frozen=True):
@@ -119,6 +120,15 @@ def _wait(life: Lifecycle, reason: str, now: float, policy: LifecyclePolicy) -> 
 def _fail(life: Lifecycle, reason: str) -> Outcome:
     failed = _enter(life, ModelState.ERROR, reason=reason, waiting=frozenset(), deaths=0)
     return failed, [Dismiss(life.waiting, reason)] if life.waiting else []
+
+
+def _step_back(life: Lifecycle, why: str) -> Outcome:
+    """The engine has died too often in a row."""
+    reason = f"The engine died {life.deaths} times in a row: {why}"
+    if not life.waiting:
+        return _fail(life, reason)
+    back = _enter(life, ModelState.UNLOADED, waiting=frozenset(), deaths=0)
+    return back, [StepBack(life.waiting, reason)]
 
 
 def _evict(life: Lifecycle, also: frozenset[str] = frozenset()) -> list[Effect]:
@@ -208,7 +218,7 @@ def _engine_died(life: Lifecycle, event: EngineDied, now: float, policy: Lifecyc
     if not life.waiting:
         return _enter(life, ModelState.UNLOADED), []
     if life.deaths >= MAX_DEATHS:
-        return _fail(life, f"The engine died {life.deaths} times in a row: {event.reason}")
+        return _step_back(life, event.reason)
     return _load(life)
 
 
@@ -216,7 +226,7 @@ def _died_loading(life: Lifecycle, event: EngineDied, now: float, policy: Lifecy
     """Somebody has killed it, which says nothing about the model: it is tried again, but not for ever."""
     life = msgspec.structs.replace(life, deaths=life.deaths + 1)
     if life.deaths >= MAX_DEATHS:
-        return _fail(life, f"The engine died {life.deaths} times in a row: {event.reason}")
+        return _step_back(life, event.reason)
     return _load(life)
 
 

@@ -2,25 +2,21 @@
 
 import asyncio
 import itertools
-import shutil
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from broker.errors import ObjectCorrupt, ObjectMissing
 from broker.object_store import ObjectStore
 from gpu_worker import audio, vad
+from gpu_worker.patience import patiently
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.stretches import SAMPLE_RATE, Stretch
 from gpu_worker.stretches import plan as plan_stretches
 from schemas.errors import ErrorCode, JobError
 from schemas.jobs import JobRequest
-
-SPOOL_PREFIX = "whisper-jetstream-"
 
 
 class Plan(msgspec.Struct, kw_only=True, frozen=True):
@@ -37,33 +33,25 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     def duration_secs(self) -> float:
         return round(self.samples / SAMPLE_RATE, 3)
 
-
-class Spool:
-    """The worker's folder for audio at work; what a killed worker left there goes at the next start."""
-
-    def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        for old in root.glob(f"{SPOOL_PREFIX}*"):
-            pid = old.name.removeprefix(SPOOL_PREFIX).split("-")[0]
-            if pid.isdigit() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(old, ignore_errors=True)
-        self._root = root
-
-    def folder(self, job_id: str) -> Path:
-        """A new folder for one job; its caller removes it."""
-        return Path(
-            tempfile.mkdtemp(prefix=f"{SPOOL_PREFIX}{psutil.Process().pid}-{job_id[:16]}-", dir=self._root)
-        )
+    def is_spooled(self) -> bool:
+        """All of the decoded audio is where it was written."""
+        try:
+            return self.pcm.stat().st_size >= self.samples * audio.SAMPLE_BYTES
+        except OSError:
+            return False
 
 
 async def prepare(
     store: ObjectStore, settings: WorkerSettings, job_id: str, request: JobRequest, folder: Path
 ) -> Plan | JobError:
-    """Fetch, decode and plan into `folder`. What is the file's fault comes back as a JobError. Raises Unavailable."""
+    """Fetch, decode and plan into `folder`. What is the file's fault comes back as a JobError.
+
+    Raises MachineTrouble or OSError where it is this machine's; the broker's is waited for.
+    """
     source, pcm = folder / "audio", folder / "pcm"
     times = [time.monotonic()]
     try:
-        await store.get_to_file(request.audio or job_id, source)
+        await patiently(f"job {job_id}: fetching", lambda: store.get_to_file(request.audio or job_id, source))
         times.append(time.monotonic())
         samples = await audio.decode(
             source, pcm, timeout_secs=settings.decode_timeout_secs, max_secs=settings.max_audio_secs

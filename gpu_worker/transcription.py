@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
-from broker.event_log import EventLog
-from broker.job_records import JobRecords
 from gpu_worker import stretches
+from gpu_worker.claim import Claim
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
+from gpu_worker.model import Stopped
+from gpu_worker.patience import patiently
 from gpu_worker.preparing import Plan
+from gpu_worker.services import Services
 from gpu_worker.stretches import SAMPLE_RATE, Stretch
 from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed
-from schemas.jobs import JobRecord, Segment, Word
+from schemas.jobs import Segment, Word
 from schemas.languages import AUTO
 
 log = logging.getLogger(__name__)
@@ -29,30 +31,20 @@ PROMPT_TAIL_CHARS = 200
 """So much of the text so far goes before the next stretch: about what fits into the engine's context of 64 tokens."""
 
 
-class Stopped(Exception):
-    """The job gave up because it was asked to: it is cancelled, or the GPU is wanted back."""
-
-
 class EngineRefused(Exception):
     """whisper.cpp returned an error code for this job."""
 
 
 class Transcription:
-    def __init__(
-        self,
-        record: JobRecord,
-        last_seq: int,
-        plan: Plan,
-        records: JobRecords,
-        log: EventLog,
-        stop: asyncio.Event,
-        grace_secs: float,
-    ) -> None:
-        """Of a job as it was claimed; `last_seq` is the sequence of the event that told so."""
-        self._record, self._plan, self._records, self._log = record, plan, records, log
-        self._stop, self._grace_secs = stop, grace_secs
-        self._segments: list[Segment] = []
-        self._last_seq = last_seq
+    def __init__(self, claim: Claim, plan: Plan, services: Services, stop: asyncio.Event) -> None:
+        """Of a job that is claimed; `stop` is set where it is to give up."""
+        if claim.record is None:
+            raise RuntimeError("the job is not claimed")
+        self._record = record = claim.record
+        self._plan, self._records, self._log = plan, services.records, services.events
+        self._stop, self._grace_secs = stop, services.settings.abort_grace_secs
+        self._segments = list(claim.segments)
+        self._last_seq = claim.last_seq
         self._percent = record.progress
         self._last: tuple[Stretch, Finished | None] | None = None
         self.calls: list[Finished] = []
@@ -65,11 +57,9 @@ class Transcription:
 
         Where the engine is lost, it may be called again with another: it goes on behind the last segment.
 
-        Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more),
-        Unavailable.
+        Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more). The broker
+        is waited for.
         """
-        if self._record.epoch > 1:  # somebody was here before
-            self._segments = await self._log.segments(self._record.id)
         done_secs = self._segments[-1].end if self._segments else 0.0
         for number, stretch in enumerate(self._plan.stretches):
             if number < self._record.committed:
@@ -85,7 +75,7 @@ class Transcription:
                 self._last = stretch, finished
 
     async def commit_last(self) -> None:
-        """Commit the stretch that `run` ended with. Raises IllegalChange, Conflict, Unavailable."""
+        """Commit the stretch that `run` ended with. Raises IllegalChange, Conflict."""
         if self._last is not None:
             await self._commit(len(self._plan.stretches), *self._last)
 
@@ -159,8 +149,7 @@ class Transcription:
             words=None if found.words is None else [_in_file(word, stretch) for word in found.words],
         )
         event = SegmentAdded(job_id=self._record.id, at=datetime.now(UTC), segment=segment)
-        with self._publishing():
-            self._last_seq = await self._log.append_next(event, self._last_seq)
+        await self._append(event)
         self._segments.append(segment)
 
     async def _tell_progress(self, stretch: Stretch, fraction: float) -> None:
@@ -175,8 +164,14 @@ class Transcription:
         if percent > self._percent:
             self._percent = percent
             event = Progress(job_id=self._record.id, at=datetime.now(UTC), percent=percent)
-            with self._publishing():
-                self._last_seq = await self._log.append_next(event, self._last_seq)
+            await self._append(event)
+
+    async def _append(self, event: SegmentAdded | Progress) -> None:
+        """Behind the last. The engine waits meanwhile, for as long as the broker is away."""
+        with self._publishing():
+            self._last_seq = await patiently(
+                f"job {self._record.id}: publishing", lambda: self._log.append_next(event, self._last_seq)
+            )
 
     async def _commit(self, committed: int, stretch: Stretch, finished: Finished | None) -> None:
         record = self._record
@@ -191,7 +186,9 @@ class Transcription:
             or (finished.language_probability if finished else None),
         )
         with self._publishing():
-            self._record = await self._records.change(record.id, change)
+            self._record = await patiently(
+                f"job {record.id}: committing", lambda: self._records.change(record.id, change)
+            )
 
     @contextmanager
     def _publishing(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from gpu_worker.blame import MachineTrouble
 from gpu_worker.stretches import WINDOW
 
 CONTEXT = 64
@@ -22,16 +23,31 @@ BATCH = 512
 """Windows per run: 16 s of audio. Larger batches are not faster."""
 
 
-@cache
-def _session() -> onnxruntime.InferenceSession:
+class MissingModel(MachineTrouble):
+    """The voice model is not there; the sentence says so."""
+
+
+def model_path() -> Path:
+    """Raises MissingModel."""
     package = importlib.util.find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
-        raise RuntimeError("the package silero-vad, which carries the VAD model, is not installed")
+        raise MissingModel("The package silero-vad, which carries the voice model, is not installed.")
     path = Path(package.submodule_search_locations[0]) / "data" / "silero_vad_16k_sequence.onnx"
+    if not path.is_file():
+        raise MissingModel(f"There is no voice model at {path}.")
+    return path
+
+
+@cache
+def _session() -> onnxruntime.InferenceSession:
+    """Raises MachineTrouble: the model is part of this installation, and the same for every file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own have no common base
+        raise MachineTrouble(f"The voice model cannot be loaded: {error}") from error
 
 
 def blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:

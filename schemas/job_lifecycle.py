@@ -6,7 +6,9 @@ Theory of operation
 3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final
    (nor has `unknown`, a status of a later version):
    whoever stores a terminal record first wins, because records are stored by compare-and-set.
-4. `attempts` counts claims since the last progress: a commit forgives the earlier ones, a release is none.
+4. `attempts` counts claims since the last progress: a commit forgives the earlier ones, a release is none, and neither
+   is one whose worker has outlived it (Survived). `claims` has their ids, so that a change which is sent again because
+   its answer was lost counts once.
    `preparations` counts the worker processes in a row that began to fetch and decode it and were not heard of again: a
    file that kills its worker there must not do so for ever.
 5. Each claim by a worker raises `epoch`. A change that carries an older epoch is illegal: the worker that sent it
@@ -31,6 +33,8 @@ class Claimed(Change, kw_only=True, frozen=True):
     """A worker takes the job (again)."""
 
     worker_id: str
+    claim_id: str = ""
+    """Of this claim alone. With the same one it may be sent again."""
     duration_secs: float | None = None
     stretches: int | None = None
     """The plan; None where there is none, because the audio cannot be used."""
@@ -66,6 +70,12 @@ class Released(OwnedChange, kw_only=True, frozen=True):
     """The worker puts the job back (shutdown, GPU handed back); it resumes at the first uncommitted stretch."""
 
 
+class Survived(Change, kw_only=True, frozen=True):
+    """A worker that has lost the job to another one lives: it was only cut off, and that was no attempt."""
+
+    claim_id: str
+
+
 class Completed(OwnedChange, kw_only=True, frozen=True):
     timings: Timings | None = None
 
@@ -94,6 +104,7 @@ TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
     _Q: {
         PreparationBegun: _Q,
         PreparationEnded: _Q,
+        Survived: _Q,
         Claimed: _R,
         Abandoned: JobStatus.FAILED,
         Cancelled: JobStatus.CANCELLED,
@@ -101,6 +112,7 @@ TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
     _R: {
         PreparationBegun: _R,
         PreparationEnded: _R,
+        Survived: _R,
         Claimed: _R,
         Abandoned: JobStatus.FAILED,
         Committed: _R,
@@ -121,6 +133,8 @@ def advance(record: JobRecord, change: Change) -> JobRecord:
         raise IllegalChange(f"{type(change).__name__} is not possible for a job that is {record.status}")
     if isinstance(change, OwnedChange) and change.epoch != record.epoch:
         raise IllegalChange(f"claim {change.epoch} has lost the job to claim {record.epoch}")
+    if isinstance(change, Claimed) and change.claim_id in record.claims[:-1]:
+        raise IllegalChange("another claim has come after this one")
     return msgspec.structs.replace(record, status=status, **_fields(record, change))
 
 
@@ -131,25 +145,8 @@ def _fields(record: JobRecord, change: Change) -> dict[str, object]:
             return {"preparations": record.preparations + is_another, "prepared_by": change.run_id}
         case PreparationEnded():
             return {"preparations": 0, "prepared_by": None}
-        case Claimed():
-            return {
-                "worker_id": change.worker_id,
-                "epoch": record.epoch + 1,
-                "attempts": record.attempts + 1,
-                "started_at": record.started_at or change.at,
-                "duration_secs": change.duration_secs,
-                "stretches": change.stretches,
-            }
-        case Committed():
-            return {
-                "committed": change.committed,
-                "attempts": 1,
-                "progress": max(record.progress, change.progress),
-                "language": change.language,
-                "language_probability": change.language_probability,
-            }
-        case Released():
-            return {"worker_id": None, "attempts": record.attempts - 1}
+        case Claimed() | Committed() | Released() | Survived():
+            return _fields_of_claims(record, change)
         case Completed():
             return {"progress": 100, "completed_at": change.at, "timings": change.timings}
         case Failed() | Abandoned():
@@ -158,3 +155,37 @@ def _fields(record: JobRecord, change: Change) -> dict[str, object]:
             return {"completed_at": change.at}
         case _:
             raise TypeError(f"no rule for {type(change).__name__}")
+
+
+def _fields_of_claims(
+    record: JobRecord, change: Claimed | Committed | Released | Survived
+) -> dict[str, object]:
+    match change:
+        case Claimed() if change.claim_id and change.claim_id in record.claims:
+            return {}  # the answer to it was lost
+        case Claimed():
+            return {
+                "worker_id": change.worker_id,
+                "epoch": record.epoch + 1,
+                "attempts": record.attempts + 1,
+                "claims": (*record.claims, change.claim_id) if change.claim_id else record.claims,
+                "started_at": record.started_at or change.at,
+                "duration_secs": change.duration_secs,
+                "stretches": change.stretches,
+            }
+        case Committed():
+            return {
+                "committed": change.committed,
+                "attempts": 1,
+                "claims": record.claims[-1:],
+                "progress": max(record.progress, change.progress),
+                "language": change.language,
+                "language_probability": change.language_probability,
+            }
+        case Released():
+            return {"worker_id": None, "attempts": record.attempts - 1, "claims": record.claims[:-1]}
+        case Survived() if change.claim_id not in record.claims:
+            return {}
+        case Survived():
+            claims = tuple(claim for claim in record.claims if claim != change.claim_id)
+            return {"attempts": record.attempts - 1, "claims": claims}

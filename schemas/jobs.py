@@ -150,6 +150,9 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     epoch: Count = 0
     """Grows with each claim by a worker: what an older claim still writes is refused."""
     attempts: Count = 0
+    """Claims since the last progress whose worker or engine died of the job, the present one included."""
+    claims: tuple[Token, ...] = ()
+    """The ids of these claims, oldest first. One whose worker is heard of again was no death, and is taken out."""
     preparations: Count = 0
     """Worker processes in a row that have begun to fetch and decode it without coming to an end."""
     prepared_by: Label | None = None

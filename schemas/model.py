@@ -4,7 +4,7 @@ import msgspec
 
 from schemas.enums import Told
 from schemas.jobs import VERSION, Timestamp
-from schemas.limits import Count, Label, Name, Seconds, Token, clipped
+from schemas.limits import Count, Label, Name, Seconds, Text, Token, clipped
 
 
 class ModelState(Told):
@@ -132,6 +132,9 @@ class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     """None before its first job."""
     gpu: GpuStatus | None = None
     """None where there is no NVIDIA driver."""
+    trouble: Text | None = None
+    """Why this worker takes no jobs: its disk is full, ffmpeg cannot start, its engines are killed. It tries again by
+    itself."""
 
 
 class Room(msgspec.Struct, kw_only=True, frozen=True):

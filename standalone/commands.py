@@ -15,8 +15,7 @@ import msgspec
 from broker.connection import BrokerSettings
 from broker.errors import BrokerError
 from broker.running import set_up_logging
-from gpu_worker.audio import DecodeError
-from gpu_worker.engine.process import EngineFailure
+from gpu_worker.blame import Failure
 from schemas.jobs import TranscribeOptions
 from schemas.settings import SettingsError
 from standalone import bench_report, operator, timeline
@@ -28,7 +27,7 @@ from standalone.up import claimed, find_model, settings_for, transcribe_one
 from standalone.up import up as run_system
 
 EXPECTED = (
-    SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError, DecodeError, EngineFailure,
+    SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError, Failure,
 )  # fmt: skip
 """What a user can mend: told in one line, without a traceback."""
 BROKER_SCHEMES = ("nats://", "tls://", "ws://", "wss://")

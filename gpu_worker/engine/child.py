@@ -67,6 +67,9 @@ FATAL = {-7}
 """After -7 whisper.cpp's state is freed memory."""
 
 
+LOST_COUNT_STATUS = 3
+
+
 class Engine:
     def __init__(self, load: Load, channel: "Channel", log: WhisperLog) -> None:
         self._channel, self._log, self._threads = channel, log, load.threads
@@ -222,7 +225,14 @@ class Channel:
         self._source, self._sink = source, sink
         self.commands: queue.Queue[Load | Transcribe] = queue.Queue()
         self.aborted = -1
+        self._busy = threading.Event()
+        """From a Transcribe to the end of its call."""
         threading.Thread(target=self._read, name="commands", daemon=True).start()
+
+    def end_call(self, reply: AnyReply) -> None:
+        """The last reply to a Transcribe: the next may come as soon as it is seen."""
+        self._busy.clear()
+        self.send(reply)
 
     def send(self, reply: AnyReply) -> None:
         self._sink.write(frame(reply))
@@ -232,8 +242,15 @@ class Channel:
         while (command := self._next()) is not None:
             if isinstance(command, Abort):
                 self.aborted = command.call
-            else:
-                self.commands.put(command)
+                continue
+            if isinstance(command, Transcribe):
+                if self._busy.is_set():
+                    # Its replies could not be told from those of the first: the worker has lost count.
+                    sys.stderr.write("a second Transcribe came while one is running\n")
+                    sys.stderr.flush()
+                    os._exit(LOST_COUNT_STATUS)
+                self._busy.set()
+            self.commands.put(command)
         os._exit(
             0
         )  # the worker has closed the pipe or is dead; nothing here needs tidying, and the GPU is wanted back
@@ -265,7 +282,7 @@ def main() -> None:
         job = channel.commands.get()
         if not isinstance(job, Transcribe):
             raise TypeError("a model is loaded already")
-        channel.send(engine.transcribe(job))
+        channel.end_call(engine.transcribe(job))
 
 
 if __name__ == "__main__":

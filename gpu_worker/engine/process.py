@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import os
-import signal
 from collections import deque
 from collections.abc import AsyncIterator
 from enum import StrEnum
 
 import msgspec
 
+from gpu_worker import child_process
+from gpu_worker.blame import CANNOT_START, Failure, Fault, in_words, was_sent_away
 from gpu_worker.engine.protocol import (
     LENGTH,
     Abort,
@@ -42,17 +43,21 @@ class FailureKind(StrEnum):
     LOAD_FAILED = "load_failed"
     CRASHED = "crashed"
     KILLED = "killed"
-    """By somebody else: SIGKILL says nothing about the engine."""
+    """By somebody else, or by the kernel: that says nothing about the engine or the job."""
+    NOT_STARTED = "not_started"
+    """There is no such program, or a library of it is missing."""
     STALLED = "stalled"
     PROTOCOL = "protocol"
 
 
-class EngineFailure(Exception):
+class EngineFailure(Failure):
     """The engine is dead, and this is why."""
 
     def __init__(self, kind: FailureKind, detail: str, stderr: list[str]) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind, self.detail, self.stderr = kind, detail, stderr
+        is_machines = kind in (FailureKind.KILLED, FailureKind.NOT_STARTED)
+        self.fault = Fault.MACHINE if is_machines else Fault.FILE
 
 
 class EngineProcess:
@@ -67,18 +72,18 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, command: list[str], stall_secs: float) -> "EngineProcess":
-        """Run `command` (spawned, never forked: CUDA must not be touched before). Raises EngineFailure."""
+        """Run `command` (spawned, never forked: CUDA must not be touched before). Raises EngineFailure.
+
+        Cancelled, it leaves no process.
+        """
         env = {k: v for k, v in os.environ.items() if k in ENGINE_ENV or k.startswith(ENGINE_ENV_PREFIXES)}
         env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts, so that both mean the same GPU
         try:
             pipe = asyncio.subprocess.PIPE
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe, env=env
-            )
+            process = await child_process.start(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
         except OSError as error:
-            raise EngineFailure(
-                FailureKind.LOAD_FAILED, f"{command[0]} cannot be run: {error}", []
-            ) from error
+            detail = f"{command[0]} cannot be run: {in_words(error)}"
+            raise EngineFailure(FailureKind.NOT_STARTED, detail, []) from error
         return cls(process, stall_secs)
 
     @property
@@ -126,8 +131,10 @@ class EngineProcess:
     async def transcribe(self, job: Transcribe) -> AsyncIterator[AnyReply]:
         """Yield what the engine says, the last being Finished, Aborted or Rejected. Raises EngineFailure.
 
-        `call` of `job` is filled in here. Whoever stops iterating before the end must call `give_up`.
+        `call` of `job` is filled in here. Whoever stops iterating before the end must call `give_up`; one call at a time.
         """
+        if self._busy:
+            raise RuntimeError("the engine is in a call already")
         self._call += 1
         self._busy = True
         await self._send(frame(msgspec.structs.replace(job, call=self._call)))
@@ -165,8 +172,10 @@ class EngineProcess:
             async with asyncio.timeout(grace_secs):
                 await self._process.wait()
         except TimeoutError:
-            self.kill()
-            await self._process.wait()
+            log.debug("engine %d did not end by itself: killing it", self.pid)
+        finally:
+            self.kill()  # also where the caller is cancelled
+        await self._process.wait()
         await self._listening
 
     def kill(self) -> None:
@@ -184,7 +193,8 @@ class EngineProcess:
             OSError,
             RuntimeError,
         ) as error:  # uvloop raises RuntimeError for a pipe that is closed already
-            raise await self._failure(FailureKind.CRASHED, self.death()) from error
+            await self._wait_for_death()
+            raise await self._failure(self._kind_of_death(), self.death()) from error
 
     async def _receive(self, timeout_secs: float) -> AnyReply:
         stdout = self._process.stdout
@@ -197,8 +207,7 @@ class EngineProcess:
             reply: AnyReply = reply_decoder.decode(body)
         except asyncio.IncompleteReadError as error:
             await self._wait_for_death()
-            kind = FailureKind.KILLED if self._process.returncode == -signal.SIGKILL else FailureKind.CRASHED
-            raise await self._failure(kind, self.death()) from error
+            raise await self._failure(self._kind_of_death(), self.death()) from error
         except TimeoutError as error:
             detail = f"the engine said nothing for {timeout_secs:.0f} s"
             raise await self._failure(FailureKind.STALLED, detail) from error
@@ -207,6 +216,14 @@ class EngineProcess:
                 FailureKind.PROTOCOL, f"the engine speaks gibberish: {error}"
             ) from error
         return reply
+
+    def _kind_of_death(self) -> FailureKind:
+        status = self._process.returncode
+        if status is None:
+            return FailureKind.CRASHED
+        if status in CANNOT_START:
+            return FailureKind.NOT_STARTED
+        return FailureKind.KILLED if was_sent_away(status) else FailureKind.CRASHED
 
     async def _wait_for_death(self) -> None:
         """stdout is closed: the exit status follows at once, unless the engine hangs in its own end."""

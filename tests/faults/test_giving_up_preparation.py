@@ -10,7 +10,7 @@ import nats
 import psutil
 import pytest
 
-from gpu_worker.audio import ffmpeg
+from gpu_worker.ffmpeg import ffmpeg
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import System
 
@@ -27,12 +27,12 @@ def wait_until(condition: Callable[[], bool], secs: float = 20) -> None:
 
 @pytest.fixture
 def hanging_ffmpeg(tmp_path: Path) -> Path:
-    """A folder with an ffmpeg that hangs the first time, and says that it does in a file beside it."""
+    """A folder with an ffmpeg that hangs at its first file, and says that it does in a file beside it."""
     folder = tmp_path / "bin"
     folder.mkdir()
     program = folder / "ffmpeg"
     program.write_text(
-        f"#!/bin/sh\n[ -e {folder}/pid ] && exec {ffmpeg()} \"$@\"\n"
+        f"#!/bin/sh\n{{ [ -e {folder}/pid ] || [ \"$1\" = -version ]; }} && exec {ffmpeg()} \"$@\"\n"
         f"echo $$ > {folder}/starting && mv {folder}/starting {folder}/pid\nexec sleep 600\n"
     )  # fmt: skip
     program.chmod(0o755)
@@ -44,7 +44,8 @@ def path_with(folder: Path) -> str:
 
 
 def spooled(system: System) -> list[Path]:
-    return [path for path in system.spool.glob("*/*") if path.exists()]
+    """Files of jobs."""
+    return [path for path in system.spool.glob("*/*/*") if path.exists()]
 
 
 def test_a_cancel_ends_a_decode(system: System, hanging_ffmpeg: Path) -> None:
@@ -75,7 +76,9 @@ def test_an_unload_does_not_wait_for_a_decode_and_loses_no_job(system: System, h
     assert finish(gateway.http, transcribing)["status"] == "done"
 
 
-def test_a_cancel_ends_a_fetch_whose_chunks_are_gone(system: System) -> None:
+def test_audio_whose_chunks_are_gone_is_missing_at_once(system: System) -> None:
+    """The store knows it: nobody waits for what will not come."""
+
     async def put_half_an_object(name: str) -> None:
         client = await nats.connect(system.nats.url)
         js = client.jetstream()
@@ -88,10 +91,10 @@ def test_a_cancel_ends_a_fetch_whose_chunks_are_gone(system: System) -> None:
 
     gateway = system.gateway()
     system.worker()
-    asyncio.run(put_half_an_object("half"))
-    wait_until(lambda: bool(spooled(system)))
     begun = time.monotonic()
-    assert gateway.http.delete("/jobs/half").json()["status"] == "cancelled"
-    assert transcribe(gateway.http, AUDIO / "telephone.wav")["status"] == "done"
+    asyncio.run(put_half_an_object("half"))
+    job = finish(gateway.http, "half")
+    assert (job["status"], job["error"]["code"]) == ("failed", "audio_missing")
+    assert "7 of the 8 chunks" in job["error"]["message"]
     assert time.monotonic() - begun < PATIENCE_SECS
     wait_until(lambda: spooled(system) == [])

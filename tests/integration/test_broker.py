@@ -6,7 +6,7 @@ import io
 import os
 import signal
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -205,8 +205,10 @@ async def test_the_event_log_is_fenced_and_replays_in_batches(client: Client, js
         segment = Segment(index=index, start=index, end=index + 1, text=f" {index}")
         last = await log.append_next(SegmentAdded(job_id="j1", at=NOW, segment=segment), last)
     await log.append(Progress(job_id="other", at=NOW, percent=1))
+    again = SegmentAdded(job_id="j1", at=NOW, segment=segment)
+    assert await log.append_next(again, last - 1) == last  # sent again, because its answer was lost
     with pytest.raises(Conflict):
-        await log.append_next(SegmentAdded(job_id="j1", at=NOW, segment=segment), last - 1)
+        await log.append_next(msgspec.structs.replace(again, at=NOW + timedelta(seconds=1)), last - 1)
     assert [s.index for s in await log.segments("j1")] == list(range(count))
     everything = [logged async for logged in log.replay(subjects.all_events_of("j1"))]
     assert len(everything) == count + 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gpu_worker.audio import decode
+from gpu_worker.blame import Fault
 from gpu_worker.engine.process import EngineFailure, EngineProcess, FailureKind
 from gpu_worker.engine.protocol import (
     Aborted,
@@ -235,7 +236,7 @@ async def test_an_engine_that_ignores_everything_is_killed(tmp_path: Path) -> No
 async def test_a_command_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure) as caught:
         await EngineProcess.start([str(tmp_path / "nothing")], 60)
-    assert caught.value.kind is FailureKind.LOAD_FAILED
+    assert (caught.value.kind, caught.value.fault) == (FailureKind.NOT_STARTED, Fault.MACHINE)
 
 
 def test_the_engine_ends_with_its_worker(demo_model: Path) -> None:

@@ -24,6 +24,7 @@ from schemas.job_lifecycle import (
     PreparationBegun,
     PreparationEnded,
     Released,
+    Survived,
     advance,
 )
 from schemas.jobs import JobRecord, JobRequest, JobStatus
@@ -39,15 +40,18 @@ CHANGES: list[Change] = [
     Cancelled(at=NOW),
     PreparationBegun(at=NOW, run_id="r"),
     PreparationEnded(at=NOW),
+    Survived(at=NOW, claim_id="c"),
     Abandoned(at=NOW, error=ERROR),
 ]
 LEGAL = {
     (JobStatus.QUEUED, Claimed): JobStatus.RUNNING,
     (JobStatus.QUEUED, Cancelled): JobStatus.CANCELLED,
     (JobStatus.QUEUED, PreparationBegun): JobStatus.QUEUED,
+    (JobStatus.QUEUED, Survived): JobStatus.QUEUED,
     (JobStatus.QUEUED, PreparationEnded): JobStatus.QUEUED,
     (JobStatus.QUEUED, Abandoned): JobStatus.FAILED,
     (JobStatus.RUNNING, PreparationBegun): JobStatus.RUNNING,
+    (JobStatus.RUNNING, Survived): JobStatus.RUNNING,
     (JobStatus.RUNNING, PreparationEnded): JobStatus.RUNNING,
     (JobStatus.RUNNING, Abandoned): JobStatus.FAILED,
     (JobStatus.RUNNING, Claimed): JobStatus.RUNNING,
@@ -106,6 +110,39 @@ def test_a_commit_forgives_attempts_and_a_release_is_none() -> None:
     assert job.attempts == 1
     job = advance(job, Released(at=NOW, epoch=job.epoch))
     assert (job.attempts, job.worker_id) == (0, None)
+
+
+def claimed(*claim_ids: str) -> JobRecord:
+    job = JobRecord(id="j", status=JobStatus.QUEUED, request=JobRequest(), created_at=NOW)
+    for claim_id in claim_ids:
+        job = advance(job, Claimed(at=NOW, worker_id="w", claim_id=claim_id))
+    return job
+
+
+def test_a_claim_whose_answer_was_lost_counts_once() -> None:
+    job = claimed("a", "b", "b")
+    assert (job.attempts, job.epoch, job.claims) == (2, 2, ("a", "b"))
+
+
+def test_a_claim_that_another_has_followed_is_not_made_again() -> None:
+    with pytest.raises(IllegalChange, match="another claim"):
+        claimed("a", "b", "a")
+
+
+def test_a_worker_that_has_lost_a_job_and_lives_is_no_attempt() -> None:
+    job = claimed("a", "b")
+    for _ in range(2):  # an answer may be lost
+        job = advance(job, Survived(at=NOW, claim_id="a"))
+    assert (job.attempts, job.epoch, job.claims) == (1, 2, ("b",))
+    job = advance(job, Released(at=NOW, epoch=2))
+    assert (job.attempts, job.claims) == (0, ())
+
+
+def test_a_commit_forgives_what_was_before_it() -> None:
+    job = claimed("a", "b", "c")
+    job = advance(job, msgspec.structs.replace(CHANGES[1], epoch=3))
+    assert (job.attempts, job.claims) == (1, ("c",))
+    assert advance(job, Survived(at=NOW, claim_id="a")).attempts == 1
 
 
 def test_preparations_count_processes_that_were_not_heard_of_again() -> None:

@@ -27,6 +27,7 @@ from gpu_worker.model_events import (
     OutOfMemory,
     PollGpu,
     StartLoad,
+    StepBack,
     TimePassed,
     UnloadAsked,
 )
@@ -217,26 +218,30 @@ def test_idle_time_begins_with_the_last_job_and_with_each_load_request() -> None
     assert deadline(life, never) is None
 
 
-def test_an_engine_that_keeps_dying_is_left_alone() -> None:
+def test_an_engine_that_keeps_dying_before_a_job_begins_is_no_jobs_fault() -> None:
     life = after(JobArrived("j"), LoadSucceeded())
     for _ in range(MAX_DEATHS - 1):
         life, effects = step(life, EngineDied("signal 9"), NOW, POLICY)
         assert effects == [StartLoad()]
         life, _ = step(life, LoadSucceeded(), NOW, POLICY)
-    life, [effect] = step(life, EngineDied("signal 9"), NOW, POLICY)
-    assert life.state is S.ERROR
-    assert isinstance(effect, Dismiss)
-    assert effect.job_ids == JOB
+    life, effects = step(life, EngineDied("signal 9"), NOW, POLICY)
+    assert (life.state, life.waiting, life.deaths) == (S.UNLOADED, frozenset(), 0)
+    assert effects == [StepBack(JOB, "The engine died 3 times in a row: signal 9")]
 
 
-def test_a_load_that_is_killed_is_tried_again_but_not_for_ever() -> None:
+def test_a_load_that_is_killed_is_tried_again_and_then_the_job_goes_back() -> None:
     life = after(JobArrived("j"))
     for _ in range(MAX_DEATHS - 1):
         life, effects = step(life, EngineDied("signal 9"), NOW, POLICY)
         assert (life.state, life.waiting, effects) == (S.LOADING, JOB, [StartLoad()])
     life, effects = step(life, EngineDied("signal 9"), NOW, POLICY)
-    assert life.state is S.ERROR
-    assert [type(effect) for effect in effects] == [Dismiss]
+    assert life.state is S.UNLOADED
+    assert [type(effect) for effect in effects] == [StepBack]
+
+
+def test_a_load_for_nobody_that_is_killed_ends_in_an_error_that_says_so() -> None:
+    life = after(LoadAsked(), *[EngineDied("signal 9")] * MAX_DEATHS)
+    assert (life.state, life.reason) == (S.ERROR, "The engine died 3 times in a row: signal 9")
 
 
 def test_unload_undoes_a_load_asked_while_unloading() -> None:
@@ -277,7 +282,7 @@ class World(RuleBasedStateMachine):
                 case Evict(ids):
                     for job in ids:
                         self.jobs[job] = "evicting" if self.jobs[job] == "running" else "evicted"
-                case Dismiss(ids, _):
+                case Dismiss(ids, _) | StepBack(ids, _):
                     for job in ids:
                         assert self.jobs[job] == "waiting"
                         self.jobs[job] = "dismissed"

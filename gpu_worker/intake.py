@@ -1,0 +1,91 @@
+"""Which job comes into the worker's hands next, and when none is to come.
+
+A worker with nothing to do has a pull open and gets the next job at once. One that has a job wants a second only to have it
+prepared in time: it takes what no idle worker is waiting for, and gives it back when one is.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from broker.errors import BrokerError
+from broker.pulling import unless
+from broker.work_queue import Delivery, WorkQueue
+from gpu_worker.gate import Gate
+from gpu_worker.patience import patiently
+
+log = logging.getLogger(__name__)
+
+LOOK_SECS = 1.0
+"""How often a busy worker looks at the queue, beside each time that it hears of a new job."""
+
+
+class Intake:
+    def __init__(self, queue: WorkQueue, gates: tuple[Gate, Gate], is_busy: Callable[[], bool]) -> None:
+        """Jobs are welcome while both `gates` are open; `is_busy`: there is one in hand already."""
+        self._queue, self._gates, self._is_busy = queue, gates, is_busy
+        self._late: list[Delivery] = []
+        """Pulled when nobody wanted it any more."""
+        self._news = asyncio.Event()
+
+    def look_again(self) -> None:
+        """There is a new job, or one less in hand."""
+        self._news.set()
+
+    async def next(self) -> Delivery:
+        """The next job, when jobs are welcome."""
+        while True:
+            await self._welcome()
+            if (is_spare := self._is_busy()) and not await self._has_spare():
+                await self._wait_for_news()
+                continue
+            pulling = patiently("pulling", self._queue.pull)
+            ending = self._too_late() if is_spare else self._unwelcome()
+            delivery = await unless(pulling, ending, self._late.append)
+            if delivery is not None and self._is_welcome:
+                return delivery
+            self._late += [] if delivery is None else [delivery]
+            try:
+                await self.turn_away()
+            except BrokerError as error:
+                log.warning("a job could not be turned away, its deadline will do it: %s", error)
+
+    async def turn_away(self) -> None:
+        """Close the pull; what came all the same is for others, or for later. Raises BrokerError."""
+        late, self._late = self._late, []
+        for delivery in late + await self._queue.leave():
+            await delivery.put_back()
+
+    async def is_wanted_by_others(self) -> bool:
+        """An idle worker waits, and the queue has nothing for it. False where the broker cannot be asked."""
+        try:
+            look = await self._queue.look()
+        except BrokerError as error:
+            log.debug("the queue cannot be looked at: %s", error)
+            return False
+        return look.idle_workers > 0 and look.waiting_jobs == 0
+
+    async def _has_spare(self) -> bool:
+        look = await patiently("looking at the queue", self._queue.look)
+        return look.waiting_jobs > 0 and look.idle_workers == 0
+
+    @property
+    def _is_welcome(self) -> bool:
+        return all(gate.is_open for gate in self._gates)
+
+    async def _welcome(self) -> None:
+        while not self._is_welcome:
+            for gate in self._gates:
+                await gate.wait_open()
+
+    async def _unwelcome(self) -> None:
+        one, other = self._gates
+        await unless(one.wait_closed(), other.wait_closed())
+
+    async def _too_late(self) -> None:
+        """For a spare job: somebody else has taken it."""
+        await unless(self._unwelcome(), asyncio.sleep(LOOK_SECS))
+
+    async def _wait_for_news(self) -> None:
+        await unless(self._news.wait(), asyncio.sleep(LOOK_SECS))
+        self._news.clear()
