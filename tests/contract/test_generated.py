@@ -47,6 +47,7 @@ def _pattern(subject: str) -> str:
 def test_every_route_is_in_the_openapi_document_and_the_other_way_round() -> None:
     class Settings:
         upload_idle_timeout_secs = 1.0
+        instance_id = ""
 
     class Services:
         settings = Settings()

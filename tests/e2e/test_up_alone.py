@@ -16,7 +16,7 @@ import msgspec
 import psutil
 import pytest
 
-from gpu_worker import audio
+from gpu_worker import ffmpeg
 from tests.e2e.test_up import EXPECTED_TEXT, Up, environment, free_port, run
 from tests.support.http import AUDIO
 from tests.support.nats_process import NatsProcess
@@ -275,7 +275,7 @@ def long_audio(tmp_path: Path) -> Path:
     """Speech for many seconds of work: the same recording again and again."""
     path = tmp_path / "long.wav"
     source = str(AUDIO / "english.mp3")
-    command = [audio.ffmpeg(), "-v", "error", "-stream_loop", "60", "-i", source, "-ar", "16000", str(path)]
+    command = [ffmpeg.ffmpeg(), "-v", "error", "-stream_loop", "60", "-i", source, "-ar", "16000", str(path)]
     subprocess.run(command, check=True)
     return path
 

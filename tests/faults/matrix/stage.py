@@ -13,7 +13,7 @@ from typing import Protocol
 
 import psutil
 
-from gpu_worker.audio import ffmpeg
+from gpu_worker.ffmpeg import ffmpeg
 from tests.faults.matrix.cells import Cell, Fault, Part, Phase
 from tests.faults.matrix.cluster import Cluster
 from tests.faults.matrix.proxy import Proxy
