@@ -7,14 +7,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
 from standalone import nats_server
 from standalone.data_dir import DataDir
 from standalone.errors import StartError
+from standalone.full_disk import restart_when_there_is_room
 from standalone.restarts import Backoff, death_in_words
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,10 @@ STOP_SECS, SHARE_OF_NATS = 7.0, 0.25
 WATCHDOG_SECS = 5.0
 USAGE_ERROR = 2
 """A child that exits with this was started wrongly; starting it again would not help."""
+
+
+Alongside: TypeAlias = Callable[[asyncio.subprocess.Process], Awaitable[None]]
+"""What is done for as long as a child lives."""
 
 
 class Child(msgspec.Struct, kw_only=True, frozen=True):
@@ -95,14 +102,29 @@ async def _stop(process: asyncio.subprocess.Process, grace_secs: float) -> None:
         await process.wait()
 
 
-async def keep_running(group: Group, child: Child) -> None:
-    """Run the child until cancelled; start it again whenever it dies, with backoff. Raises StartError."""
+async def _end_of(process: asyncio.subprocess.Process, alongside: Alongside | None) -> int:
+    """Wait for the end of a process, and do something for as long as it lives; the exit status."""
+    if alongside is None:
+        return await process.wait()
+    doing = asyncio.ensure_future(alongside(process))
+    try:
+        return await process.wait()
+    finally:
+        doing.cancel()
+        await asyncio.wait([doing])
+
+
+async def keep_running(group: Group, child: Child, alongside: Alongside | None = None) -> None:
+    """Run the child until cancelled; start it again whenever it dies, with backoff. Raises StartError.
+
+    `alongside` is run beside each of its lives.
+    """
     backoff = Backoff()
     while True:
         begun = time.monotonic()
         process = await group.start(child)
         try:
-            status = await process.wait()
+            status = await _end_of(process, alongside)
         finally:
             await _stop(process, group.stop_secs)
         if status == USAGE_ERROR:
@@ -124,7 +146,8 @@ async def nats(group: Group, data_dir: DataDir, port: int) -> AsyncIterator[str]
         url = await _listening(process, data_dir, said_before)
         # A server that dies later comes back on the port that it has now.
         again = nats_child(data_dir, int(url.rsplit(":", 1)[1]))
-        watching = asyncio.create_task(_watch(group, process, again), name="nats-server")
+        mending = partial(restart_when_there_is_room, log_file=data_dir.log, store=data_dir.store)
+        watching = asyncio.create_task(_watch(group, process, again, mending), name="nats-server")
         try:
             yield url
         finally:
@@ -143,10 +166,12 @@ def nats_child(data_dir: DataDir, port: int) -> Child:
     )
 
 
-async def _watch(group: Group, process: asyncio.subprocess.Process, again: Child) -> None:
-    status = await process.wait()
+async def _watch(
+    group: Group, process: asyncio.subprocess.Process, again: Child, alongside: Alongside
+) -> None:
+    status = await _end_of(process, alongside)
     log.error("%s; starting it again", death_in_words(again.name, status))
-    await keep_running(group, again)
+    await keep_running(group, again, alongside)
 
 
 async def _listening(process: asyncio.subprocess.Process, data_dir: DataDir, said_before: int) -> str:

@@ -1,8 +1,5 @@
 """What is accepted is stored; where there is no room the client is told so at once, and everything else goes on."""
 
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.disk import fill, mounted
 from tests.support.http import AUDIO, finish, submit, wait_until_ready, words
 from tests.support.jetstream import change_stream, messages, object_names
 from tests.support.nats_process import NatsProcess
@@ -130,19 +128,8 @@ def test_an_upload_has_a_limit_where_one_is_set(system: System) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 60 MB that can become full."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if sys.platform != "linux" or mount is None:
-        pytest.skip("no tmpfs can be mounted here: this is no Linux")
-    mounted = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", megabytes=60) as folder:
+        yield folder
 
 
 def test_a_disk_that_is_full_is_told_at_once(tmp_path: Path, demo_model: Path, small_disk: Path) -> None:
@@ -151,11 +138,7 @@ def test_a_disk_that_is_full_is_told_at_once(tmp_path: Path, demo_model: Path, s
     try:
         http = system.gateway().http
         first = submit(http, "a.wav", SPEECH)
-        ballast = small_disk / "ballast"
-        with ballast.open("wb") as file:
-            while shutil.disk_usage(small_disk).free > 8 * MIB:
-                file.write(big(1))
-                file.flush()
+        ballast = fill(small_disk, left=8 * MIB)
         begun = time.monotonic()
         refused = post(http, big(20))
         assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), refused.text

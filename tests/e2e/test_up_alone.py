@@ -18,6 +18,7 @@ import pytest
 
 from gpu_worker import ffmpeg
 from tests.e2e.test_up import EXPECTED_TEXT, Up, environment, free_port, run
+from tests.support.disk import fill, mounted
 from tests.support.http import AUDIO
 from tests.support.nats_process import NatsProcess
 
@@ -339,3 +340,26 @@ def test_it_goes_past_a_proxy(environment: dict[str, str]) -> None:
     environment["HTTP_PROXY"] = environment["http_proxy"] = f"http://127.0.0.1:{free_port()}"
     done = run(environment, "up", "--model", "demo", "--audio", str(AUDIO / "english.mp3"))
     assert done.stdout.strip() == EXPECTED_TEXT, done.stderr
+
+
+def test_after_a_full_disk_it_goes_on_by_itself(environment: dict[str, str], tmp_path: Path) -> None:
+    """nats-server alone would take nothing more until somebody restarts it."""
+    with mounted(tmp_path / "disk", megabytes=80) as disk:
+        running = Up({**environment, "DATA_DIR": str(disk)}, tmp_path / "up.log")
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{environment['PORT']}", timeout=60) as http:
+                ballast = fill(disk, left=8 * 2**20)
+                files = {"audio": ("a.wav", b"\0" * 20 * 2**20)}
+                refused = http.post("/jobs", files=files, headers={"Prefer": "respond-async"})
+                assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), refused.text
+                ballast.unlink()
+                running.wait_for("there is room again")
+                deadline = time.monotonic() + LONG_SECS
+                while (post := http.post("/jobs", files=files, headers={"Prefer": "respond-async"})).is_error:
+                    assert post.status_code == 503, post.text  # nats-server is being restarted
+                    assert time.monotonic() < deadline, post.text
+                    time.sleep(0.2)
+                assert post.status_code == 202, post.text
+        finally:
+            running.process.send_signal(signal.SIGTERM)
+            running.process.wait(20)
