@@ -10,8 +10,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +21,7 @@ from nats.js.api import Header, ObjectInfo, ObjectMetaOptions
 from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors
-from broker.errors import BrokerError, ObjectMissing, Unavailable
+from broker.errors import BrokerError, ObjectMissing
 from broker.object_reading import ObjectReader, digest_text
 from broker.pipeline import Pipeline, pipeline
 from broker.reading import usable
@@ -37,8 +36,6 @@ CHUNK_BYTES = 128 * 1024
 """nats-py's and the Go client's default."""
 CHUNKS_IN_FLIGHT = 64
 """8 MiB unacknowledged: more does not go faster, and this is what an upload may cost in memory."""
-SILENCE_SECS = 0.5
-"""An upload without an acknowledgement for so long makes us ask the server whether it can store anything."""
 DISCARD_SECS = 5.0
 """How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
 IDLE_TIMEOUT_SECS = 30.0
@@ -68,7 +65,7 @@ class ObjectStore:
         nuid = self._js._nc._nuid.next().decode()
         async with pipeline(self._js._nc, CHUNKS_IN_FLIGHT) as pipe:
             try:
-                async with _unless_refused(pipe, self._probe):
+                async with pipe.watched(self._probe):
                     return await self._send(pipe, nuid, name, source)
             except BaseException:
                 await _finish(self._discard(nuid, pipe))
@@ -194,41 +191,6 @@ class ObjectStore:
             await self._js.purge_stream(
                 self._stream, subject=self._chunks(self._js._nc._nuid.next().decode())
             )
-
-
-@asynccontextmanager
-async def _unless_refused(pipe: Pipeline, probe: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Stop what is done inside, also a wait for the client's next piece, when a chunk is refused; raises why.
-
-    A server whose disk is full refuses nothing, it is silent. So `probe` is asked where no acknowledgement comes.
-    """
-    failure: BrokerError | None = None
-    try:
-        async with asyncio.timeout(None) as scope:
-
-            async def watch() -> None:
-                nonlocal failure
-                try:
-                    while not await pipe.fails_within(SILENCE_SECS):
-                        if pipe.stands_still():
-                            await probe()
-                    pipe.check()
-                except Unavailable:  # whoever waits for the acknowledgements finds that out by itself
-                    return
-                except BrokerError as error:
-                    failure = error
-                    scope.reschedule(asyncio.get_running_loop().time())
-
-            watching = asyncio.create_task(watch(), name="watch for refused chunks")
-            try:
-                yield
-            finally:
-                watching.cancel()
-                await asyncio.wait([watching])
-    except TimeoutError:
-        if failure is None:
-            raise
-        raise failure from None
 
 
 async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

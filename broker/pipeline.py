@@ -7,8 +7,9 @@ full store then stood still for 30 s.
 
 import asyncio
 import json
+import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
@@ -16,8 +17,13 @@ from nats.aio.msg import Msg
 from nats.js.errors import APIError, NoStreamResponseError
 
 from broker.connection import mapped_errors
+from broker.errors import BrokerError, Unavailable
+
+log = logging.getLogger(__name__)
 
 NO_RESPONDERS = "503"
+SILENCE_SECS = 0.5
+"""Without an acknowledgement for so long the server is asked whether it can store anything."""
 
 
 class Pipeline:
@@ -58,7 +64,56 @@ class Pipeline:
             with mapped_errors():
                 raise self._failure
 
-    async def fails_within(self, secs: float) -> bool:
+    @asynccontextmanager
+    async def watched(self, probe: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Stop what is done inside, also a wait for the client's next piece, as soon as it is in vain; raises why.
+
+        `probe` raises what is wrong with the stream. It is asked where no acknowledgement comes: a server whose disk is full
+        refuses nothing, it is silent.
+        """
+        failure: BrokerError | None = None
+        try:
+            async with asyncio.timeout(None) as scope:
+
+                async def watch() -> None:
+                    nonlocal failure
+                    failure = await self._failure_to_come(probe)
+                    scope.reschedule(asyncio.get_running_loop().time())
+
+                watching = asyncio.create_task(watch(), name="watch for refused messages")
+                try:
+                    yield
+                finally:
+                    watching.cancel()
+                    await asyncio.wait([watching])
+        except TimeoutError:
+            if failure is None:
+                raise
+            raise failure from None
+
+    async def _failure_to_come(self, probe: Callable[[], Awaitable[None]]) -> BrokerError:
+        reconnects = self._client.stats["reconnects"]
+        while not await self._fails_within(SILENCE_SECS):
+            if not self._stands_still():
+                continue
+            if self._client.stats["reconnects"] != reconnects:
+                return Unavailable("the connection was lost, and messages on their way with it")
+            try:
+                await probe()
+            except Unavailable as error:  # it may come back; whoever waits for acknowledgements has a timeout
+                log.info("an upload stands still: %s", error)
+            except BrokerError as error:
+                return error
+        return self._refusal()
+
+    def _refusal(self) -> BrokerError:
+        try:
+            self.check()
+        except BrokerError as error:
+            return error
+        raise RuntimeError("no message was refused")
+
+    async def _fails_within(self, secs: float) -> bool:
         """Wait for the first refusal, for `secs` at the most; whether there is one."""
         try:
             async with asyncio.timeout(secs):
@@ -67,7 +122,7 @@ class Pipeline:
             return False
         return True
 
-    def stands_still(self) -> bool:
+    def _stands_still(self) -> bool:
         """Whether something is on its way, and nothing was acknowledged since this was asked the last time."""
         acknowledged = self._number - len(self._replies)
         before, self._acknowledged_before = self._acknowledged_before, acknowledged

@@ -73,6 +73,7 @@ def reasons(ranked: list[WorkerStatus], storage: StorageStatus) -> list[str]:
     model = ranked[0].model
     if model.state is ModelState.ERROR:
         found.append(f"The model cannot be loaded: {model.reason or 'its worker does not say why'}")
+    found += [f"The worker {w.worker_id} takes no jobs: {w.trouble}" for w in ranked if w.trouble]
     return found
 
 

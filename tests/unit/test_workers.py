@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from gateway.workers import (
@@ -10,10 +11,12 @@ from gateway.workers import (
     USUAL_LOAD_SECS,
     nearest_first,
     prefers_async,
+    reasons,
     refusal,
+    storage_status,
 )
 from schemas.errors import ErrorCode
-from schemas.model import ModelState, ModelStatus, WorkerStatus
+from schemas.model import ModelState, ModelStatus, Room, WorkerStatus
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -86,3 +89,34 @@ def test_who_must_wait_is_told_for_how_long(
 )
 def test_prefer(header: str | None, expected: bool) -> None:
     assert prefers_async(header) is expected
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "refused", "full"),
+    [
+        (0, None, False, False),
+        (0, None, True, True),
+        (96, 100, False, False),
+        (97, 100, False, True),
+        (0, 100, True, True),
+    ],
+)
+def test_when_the_store_is_full(used: int, limit: int | None, refused: bool, full: bool) -> None:
+    found = storage_status(Room(used=used, limit=limit), refused)
+    assert (found.audio_used, found.audio_limit, found.full) == (used, limit, full)
+
+
+def test_every_reason_is_told() -> None:
+    roomy = storage_status(Room(used=1, limit=100), refused=False)
+    full = storage_status(Room(used=99, limit=100), refused=False)
+    assert reasons([worker(ModelState.READY)], roomy) == []
+    assert reasons([], full) == [
+        "The store is full: audio has 99 of 100 bytes; uploads are refused.",
+        "No worker is running.",
+    ]
+    broken = msgspec.structs.replace(worker(ModelState.ERROR), trouble="The spool is full")
+    assert [reason.split(":")[0] for reason in reasons([broken], full)] == [
+        "The store is full",
+        "The model cannot be loaded",
+        "The worker w takes no jobs",
+    ]
