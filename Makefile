@@ -40,6 +40,10 @@ test: dev
 mutants: dev
 	$(BIN)/python -m tests.mutants -j 2
 
+# Random bytes and mutated messages on every subject and in every bucket of a running system, for a minute.
+fuzz: dev
+	FUZZ_SECS=60 $(BIN)/pytest -rP tests/fuzz
+
 # Random faults against real processes, for as long as asked.
 soak: dev
 	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -rP tests/faults/test_random.py
