@@ -15,6 +15,7 @@ from nats.aio.client import Client, ServerVersion
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
+from broker.client import NatsClient
 from broker.errors import BrokerError, ConnectionLost, Refused, StorageFull, SubjectFull, Unavailable
 from broker.verdict import Condition, verdict
 
@@ -226,27 +227,9 @@ def _check(version: ServerVersion) -> None:
 async def reconnected(js: JetStreamContext) -> None:
     """Wait until the connection under `js`, which `connect` has made, is made again."""
     client = js._nc
-    if not isinstance(client, _Client):
+    if not isinstance(client, NatsClient):
         raise TypeError("only connect() makes connections that tell of their reconnects")
     await client.reconnection.wait()
-
-
-class _Client(Client):
-    """nats-py's client, and an event for each reconnect."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reconnection = asyncio.Event()
-
-    @property
-    def may_have_jetstream(self) -> bool:
-        """By what the server says of itself; in a cluster it may be another server that has it."""
-        return bool(self._server_info.get("jetstream") or self._server_info.get("cluster"))
-
-    def wake(self) -> None:
-        """Let those go on that wait for this reconnect; later ones wait for the next."""
-        event, self.reconnection = self.reconnection, asyncio.Event()
-        event.set()
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
@@ -254,10 +237,10 @@ def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=settings.nats_tls_ca) if settings.nats_tls_ca else None
 
 
-async def _first_connection(settings: BrokerSettings, **options: Any) -> _Client:
+async def _first_connection(settings: BrokerSettings, **options: Any) -> NatsClient:
     """nats-py gives up on the first refusal when it has never been connected; a server may just be starting."""
     while True:
-        client = _Client()
+        client = NatsClient()
         try:
             await client.connect(settings.servers(), user_credentials=settings.nats_creds, **options)
             return client

@@ -115,3 +115,68 @@ async def test_unusable_submissions_do_not_stop_the_worker(system: System) -> No
     job = await asyncio.to_thread(transcribe, gateway.http, AUDIO / NAME)
     assert job["status"] == "done"
     await client.close()
+
+
+async def test_an_erase_that_waits_holds_up_no_other(system: System) -> None:
+    """Erasing a job that has just ended waits for its worker's last word, two seconds at the most."""
+    gateway = system.gateway()
+    client = await nats.connect(system.nats.url)
+    js, waiting = client.jetstream(), [f"waiting-{number}" for number in range(6)]
+    for job_id in waiting:  # ended, and still in the queue: their worker has not acknowledged them
+        record = {"id": job_id, "status": "done", "created_at": "2026-01-01T00:00:00Z", "request": {}}
+        await js.publish(f"$KV.WHISPER_RECORDS.{job_id}", json.dumps(record).encode())
+        await js.publish(f"whisper.jobs.submit.{job_id}", b"{}")
+    begun = asyncio.get_running_loop().time()
+    asked = [client.request(f"whisper.jobs.erase.{job_id}", b"", timeout=20) for job_id in waiting]
+    replies = await asyncio.gather(*asked)
+    assert {(reply.headers or {}).get("Nats-Service-Error-Code") for reply in replies} == {"409"}
+    assert asyncio.get_running_loop().time() - begun < 2 * 3
+    assert gateway.status is None
+    await client.close()
+
+
+async def test_what_is_only_published_is_done_without_an_answer(system: System) -> None:
+    gateway = system.gateway()
+    client = await nats.connect(system.nats.url)
+    await client.jetstream().publish("whisper.jobs.submit.j", b"{}")
+    for subject in (
+        "whisper.jobs.list",
+        "whisper.jobs.get.j",
+        "whisper.jobs.cancel.j",
+        "whisper.jobs.get.none",
+    ):
+        await client.publish(subject, b"")
+    assert [kind for kind, _ in await follow(client, "j")] == ["queued", "cancelled"]
+    assert (await client.request("whisper.jobs.get.j", b"", timeout=5)).data
+    assert gateway.status is None
+    await client.close()
+
+
+async def test_readers_of_a_result_do_not_meet_a_missing_one(system: System) -> None:
+    """A job that is larger than a message is an object, and is written again as it grows."""
+    system.gateway()
+    client = await nats.connect(system.nats.url)
+    js, record = client.jetstream(), {"id": "large", "status": "running", "request": {}}
+    record["created_at"] = at = "2026-01-01T00:00:00Z"
+    await js.publish("$KV.WHISPER_RECORDS.large", json.dumps(record).encode())
+
+    async def grow(number: int) -> None:
+        for index in range(number * 30, number * 30 + 30):
+            segment = {"index": index, "start": index, "end": index + 1, "text": "t" * 50_000}
+            event = {"type": "segment", "job_id": "large", "at": at, "segment": segment}
+            await js.publish("whisper.events.job.large.segment", json.dumps(event).encode())
+
+    async def read() -> int:
+        reply = json.loads((await client.request("whisper.jobs.get.large", b"", timeout=20)).data)
+        store = await js.object_store("WHISPER_RESULTS")
+        return len(json.loads((await store.get(reply["result"])).data or b"")["segments"])
+
+    await grow(0)
+    seen = [await read()]
+    for number in range(1, 4):
+        found = await asyncio.gather(grow(number), *(read() for _ in range(4)))
+        seen += [count for count in found if count is not None]
+    assert seen[0] == 30
+    assert max(seen) <= 120
+    assert await read() == 120
+    await client.close()

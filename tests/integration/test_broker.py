@@ -15,12 +15,14 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from broker.audio_use import AudioUse
 from broker.connection import BrokerSettings, connect, reconnected
+from broker.dead_letters import DeadLetters
 from broker.errors import AlreadySubmitted, Conflict, ObjectCorrupt, ObjectMissing, Unavailable
 from broker.event_log import EventLog, Logged
 from broker.job_records import JobRecords
 from broker.object_store import CHUNK_BYTES, ObjectStore
-from broker.scanning import BATCH
+from broker.scanning import BATCH, scan
 from broker.work_queue import WorkQueue
 from schemas import subjects
 from schemas.errors import ErrorCode, JobError
@@ -281,3 +283,62 @@ async def test_an_unusable_submission_is_no_job(js: JetStreamContext) -> None:
     assert await (await JobRecords.open(js)).get("bad") is None
     with pytest.raises(NotFoundError):
         await js.get_msg(subjects.EVENTS_STREAM, subject=subjects.event("nobody", "queued"), direct=True)
+
+
+async def test_a_scan_goes_on_where_the_server_ends_a_batch_by_its_bytes(js: JetStreamContext) -> None:
+    """nats-server ends a batch of direct gets also at a size of its own: 75 messages of 900 kB instead of 256."""
+    count = 90
+    for number in range(count):
+        await js.publish(f"whisper.dead.submit.large-{number}", b"x" * 900_000)
+    found = [stored.subject async for stored in scan(js, subjects.DEAD_STREAM, subjects.ALL_DEAD)]
+    assert found == [f"whisper.dead.submit.large-{number}" for number in range(count)]
+
+
+async def test_an_object_goes_with_the_last_job_that_names_it(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    store, records = ObjectStore(js, subjects.AUDIO_BUCKET), await JobRecords.open(js)
+    queue, use = WorkQueue(js, broker_settings), AudioUse(js, records, store)
+    await store.put("shared", pieces(b"x" * 10, 10))
+    for job_id in ("one", "two", "three"):
+        await queue.submit(job_id, JobRequest(audio="shared"))
+    for job_id in ("two", "one", "three"):
+        assert await store.digest("shared") is not None
+        await use.release(await records.change(job_id, Cancelled(at=NOW)))
+        await records.unqueue(job_id)
+    assert await store.digest("shared") is None
+
+
+async def test_an_object_of_a_job_that_another_names_too_waits_for_that(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    store, records = ObjectStore(js, subjects.AUDIO_BUCKET), await JobRecords.open(js)
+    queue, use = WorkQueue(js, broker_settings), AudioUse(js, records, store)
+    await store.put("first", pieces(b"x" * 10, 10))
+    await queue.submit("first", JobRequest())
+    await queue.submit("second", JobRequest(audio="first"))
+    await use.release(await records.change("first", Cancelled(at=NOW)))
+    assert await store.digest("first") is not None
+    await use.release(await records.change("second", Cancelled(at=NOW)))
+    assert await store.digest("first") is None
+
+
+async def test_a_dead_letter_is_kept_also_where_its_headers_make_it_too_large(
+    client: Client, js: JetStreamContext
+) -> None:
+    dead = DeadLetters(js)
+    await dead.add("whisper.jobs.submit.x", b"y" * (client.max_payload - 10), "r" * 100_000, "id")
+    [letter] = await dead.all()
+    assert letter.body == b"y" * ((client.max_payload - 10) // 2)
+    assert "only its first" in letter.reason
+
+
+async def test_a_job_that_is_in_the_queue_again_is_not_requeued_twice(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    dead, queue = DeadLetters(js), WorkQueue(js, broker_settings)
+    await dead.add(subjects.submit("j"), b"{}", "r", "id")
+    [letter] = await dead.all()
+    await queue.submit("j", JobRequest())
+    with pytest.raises(AlreadySubmitted):
+        await dead.requeue(letter.seq)

@@ -153,6 +153,7 @@ NONSENSE = [
     b'{"webhook_url":"http://a..b/"}',
     b'{"webhook_url":"http://' + b"l" * 64 + b'/"}',
     b'{"webhook_url":"' + b"u" * 700_000 + b'"}',
+    b'{"filename":"' + b"f" * 1_048_500 + b'"}',
     b'{"nuid":"*","name":"x","size":1,"chunks":1}',
     b'{"nuid":"n","name":"x","size":1000000000000000,"chunks":1}',
     b'{"at":"9999-12-31T23:59:59.999999-23:59"}',
