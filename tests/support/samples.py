@@ -22,7 +22,7 @@ from schemas.jobs import (
     Word,
 )
 from schemas.model import GpuStatus, ModelEvent, ModelState, ModelStatus, Speed, UnloadRequest, WorkerStatus
-from schemas.webhooks import Webhook, WebhookDelivery
+from schemas.webhooks import QueueState, Webhook, WebhookDelivery
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 URL = "http://127.0.0.1:9/hook"
@@ -113,6 +113,11 @@ def samples(job_id: str) -> list[Sample]:
             Claim(job_id=job_id, renewed_at=NOW),
         ),
         ("webhook URL", f"$KV.{subjects.WEBHOOK_URLS_BUCKET}.hook", webhook),
+        (
+            "webhook queue",
+            f"$KV.{subjects.WEBHOOK_QUEUES_BUCKET}.hook",
+            QueueState(owner="another gateway", seq=1, tries=2, delay_secs=1),
+        ),
         ("webhook delivery", subjects.webhook("hook"), delivery),
         ("object meta", f"$O.{subjects.AUDIO_BUCKET}.M.{_object_token(job_id)}", meta),
         ("unload request", subjects.model_control("unload"), UnloadRequest()),
