@@ -43,13 +43,6 @@ class NatsProcess:
             time.sleep(0.005)
         self.url, self._port = url, int(url.rsplit(":", 1)[1])
 
-    @property
-    def pid(self) -> int:
-        """Raises RuntimeError while it is not running."""
-        if self._process is None:
-            raise RuntimeError("nats-server is not running")
-        return self._process.pid
-
     def freeze(self) -> None:
         """As a machine that hangs, or a network that is cut: connections stay, nothing answers."""
         if self._process is not None:
