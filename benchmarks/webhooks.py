@@ -5,6 +5,7 @@ loopback address; deliveries are put into the stream in their wire format (tests
 """
 
 import asyncio
+import os
 import socket
 import sys
 import tempfile
@@ -152,7 +153,8 @@ def main(arguments: list[str]) -> int:
             cells = [f"{1000 * s:.0f} ms" for s in seconds] + [f"{100 * share:.1f} %" for share in shares]
             lines.append(f"| {SITUATIONS[name].told} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
-    about = "\n".join(f"- {name}: {value}" for name, value in machine().items())
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    about = "\n".join(f"- {name}: {value}" for name, value in {**machine(), "load average": load}.items())
     text = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC\n\n{about}\n\n" + "\n".join(lines) + "\n"
     if "--write" in arguments:
         EVIDENCE.write_text(HEAD + text)

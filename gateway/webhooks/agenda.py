@@ -54,11 +54,12 @@ class Agenda:
             if self._later.get(webhook_id, (None, False))[0] == at:
                 del self._later[webhook_id]
                 self._queue(webhook_id, first=False)
-        return self._lanes.start()
+        return self._lanes.start(now)
 
-    def next_time(self) -> float | None:
-        """When `start` may have something that it has not now."""
-        return self._times[0][0] if self._times else None
+    def next_time(self, now: float) -> float | None:
+        """When `start` may have something, after it had nothing `now`, though nothing else has changed."""
+        times = [self._times[0][0] if self._times else None, self._lanes.next_time(now)]
+        return min((at for at in times if at is not None), default=None)
 
     def overrun(self, webhook_id: str) -> None:
         """Its turn takes long."""

@@ -34,6 +34,9 @@ class Lane(IntEnum):
 PLACES = {Lane.PROVEN: 32, Lane.NEW: 32, Lane.POOR: 32}
 PLACES_PER_HOST = {Lane.PROVEN: 8, Lane.NEW: 2, Lane.POOR: 4}
 
+PACE_SECS = 0.02
+"""Between the beginnings of two poor turns: many that fail or end together do not come up together, and leave the loop room."""
+
 V = TypeVar("V")
 
 
@@ -87,6 +90,8 @@ class Lanes:
         self._queued: set[str] = set()
         self._running: dict[str, tuple[Lane, str]] = {}
         self._in_lane, self._of_host = Counter[Lane](), Counter[tuple[Lane, str]]()
+        self._paced_until = 0.0
+        """No poor turn begins before."""
 
     def __len__(self) -> int:
         return len(self._queued) + len(self._running)
@@ -101,15 +106,20 @@ class Lanes:
             self._queued.add(webhook_id)
             self._enqueue(self._reputation.lane(webhook_id), webhook_id)
 
-    def start(self) -> str | None:
-        """The next one to have a turn; None where none waits or there is no place."""
+    def start(self, now: float) -> str | None:
+        """The next one to have a turn; None where none waits, or there is no place for it now."""
         for lane in Lane:
-            most = AT_ONCE if lane is Lane.PROVEN else AT_ONCE - KEPT_FREE
-            if self._in_lane[lane] < PLACES[lane] and len(self._running) < most:
+            if self._has_place(lane) and (lane is not Lane.POOR or now >= self._paced_until):
                 found = self._take(lane)
                 if found is not None:
+                    self._paced_until = now + PACE_SECS if lane is Lane.POOR else self._paced_until
                     return found
         return None
+
+    def next_time(self, now: float) -> float | None:
+        """When a poor one may begin whom nothing but the pace has held up `now`."""
+        held_up = self._paced_until > now and self._waiting[Lane.POOR] and self._has_place(Lane.POOR)
+        return self._paced_until if held_up else None
 
     def overrun(self, webhook_id: str) -> None:
         """Its turn has become slow."""
@@ -122,6 +132,10 @@ class Lanes:
     def end(self, webhook_id: str) -> None:
         lane, host = self._running.pop(webhook_id)
         self._count(lane, host, -1)
+
+    def _has_place(self, lane: Lane) -> bool:
+        most = AT_ONCE if lane is Lane.PROVEN else AT_ONCE - KEPT_FREE
+        return self._in_lane[lane] < PLACES[lane] and len(self._running) < most
 
     def _enqueue(self, lane: Lane, webhook_id: str) -> None:
         host = self._reputation.host(webhook_id) or ""

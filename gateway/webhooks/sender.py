@@ -56,9 +56,10 @@ class Sender:
                 tasks.create_task(self._meet_strangers(), name="look at first deliveries")
             while True:
                 self._changed.clear()
-                while (webhook_id := self._agenda.start(self._now())) is not None:
+                now = self._now()
+                while (webhook_id := self._agenda.start(now)) is not None:
                     tasks.create_task(self._turn(webhook_id), name=f"webhook {webhook_id}")
-                await self._until(self._agenda.next_time())
+                await self._until(self._agenda.next_time(now))
 
     async def _until(self, at: float | None) -> None:
         """Until then, or until something has changed."""

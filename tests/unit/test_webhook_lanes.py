@@ -12,6 +12,7 @@ from gateway.webhooks.lanes import (
     AT_ONCE,
     HOST_FAILURES,
     KEPT_FREE,
+    PACE_SECS,
     PLACES,
     PLACES_PER_HOST,
     Lane,
@@ -31,8 +32,9 @@ def lanes(*urls: tuple[str, str]) -> tuple[Lanes, Reputation]:
 
 
 def started(waiting: Lanes) -> list[str]:
-    """All that can start now."""
-    return list(iter(waiting.start, None))
+    """All that can start, at a pace that holds up nobody."""
+    times = count(step=PACE_SECS * 2)
+    return list(iter(lambda: waiting.start(next(times)), None))
 
 
 def many(host: str, number: int) -> list[tuple[str, str]]:
@@ -100,7 +102,7 @@ def test_new_urls_of_a_host_that_fails_are_poor() -> None:
     for webhook_id in first:
         waiting.overrun(webhook_id)
         waiting.end(webhook_id)
-    third = waiting.start()
+    third = waiting.start(0)
     assert third is not None
     reputation.went(third, well=False)
     assert len(started(waiting)) == PLACES_PER_HOST[Lane.POOR]
@@ -108,6 +110,37 @@ def test_new_urls_of_a_host_that_fails_are_poor() -> None:
     assert reputation.lane("later") is Lane.POOR
     reputation.went(third, well=True)
     assert (reputation.lane("later"), reputation.lane(third)) == (Lane.NEW, Lane.PROVEN)
+
+
+def test_poor_turns_begin_one_after_the_other() -> None:
+    """A hundred that fail at the same moment are due at the same moment."""
+    waiting, reputation = lanes()
+    for n in range(3):
+        reputation.is_at(f"u{n}", f"h{n}")
+        reputation.went(f"u{n}", well=False)
+        waiting.add(f"u{n}")
+    reputation.is_at("good", "good")
+    reputation.went("good", well=True)
+    assert waiting.start(1.0) == "u0"
+    assert waiting.start(1.0) is None
+    assert waiting.next_time(1.0) == pytest.approx(1.0 + PACE_SECS)
+    waiting.add("good")
+    assert waiting.start(1.0) == "good"
+    assert waiting.start(1.0 + PACE_SECS) == "u1"
+    assert waiting.start(1.0 + 2 * PACE_SECS) == "u2"
+    assert waiting.next_time(1.0 + 2 * PACE_SECS) is None
+
+
+def test_a_host_without_a_place_is_not_asked_for_again_and_again() -> None:
+    """Nothing is due by the clock: only a turn that ends can make room."""
+    waiting, reputation = lanes()
+    for webhook_id, host in many("dead", 10):
+        reputation.is_at(webhook_id, host)
+        reputation.went(webhook_id, well=False)
+        waiting.add(webhook_id)
+    assert len(started(waiting)) == PLACES_PER_HOST[Lane.POOR]
+    assert waiting.start(1e6) is None
+    assert waiting.next_time(1e6) is None
 
 
 def test_a_single_failure_does_not_condemn_a_host() -> None:
@@ -198,9 +231,9 @@ def test_what_is_not_due_waits_whatever_is_told() -> None:
     for is_new in (True, False):
         agenda.found("a", is_new=is_new)
     assert agenda.start(9) is None
-    assert agenda.next_time() == 10
+    assert agenda.next_time(9) == 10
     assert agenda.start(10) == "a"
-    assert agenda.next_time() is None
+    assert agenda.next_time(10) is None
 
 
 def test_what_another_gateway_has_is_tried_again_when_something_new_comes() -> None:
@@ -244,5 +277,5 @@ def test_an_empty_queue_is_forgotten() -> None:
             break
         for webhook_id in begun:
             agenda.ended(webhook_id, again_at=None, is_due_then=False)
-    assert agenda.next_time() is None
+    assert agenda.next_time(1e9) is None
     assert len(agenda._lanes) == 0
