@@ -48,6 +48,9 @@ class Process:
         """The exit status of one that ends by itself."""
         return self._popen.wait(timeout_secs)
 
+    def send(self, sig: signal.Signals) -> None:
+        self._popen.send_signal(sig)
+
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit status."""
         if self._popen.poll() is None:
