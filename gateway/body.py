@@ -3,12 +3,16 @@ a slow sink then grew the process by 600-790 MiB on a 512 MiB upload, under ever
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPResponseBodyEvent
+from hypercorn.utils import UnexpectedMessageError
 from quart import Request
 from quart.asgi import ASGIHTTPConnection
 from quart.wrappers.request import Body
+
+log = logging.getLogger(__name__)
 
 HIGH_WATER_BYTES = 256 * 1024
 """More than this is not read from the client before the handler has taken it."""
@@ -64,7 +68,30 @@ class PacedRequest(Request):
 
 
 class PacedConnection(ASGIHTTPConnection):
-    """Reads the next message only when the body has room for it."""
+    """Reads the next message only when the body has room for it, and leaves no handler behind."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Serve one request. Whoever cancels this waits for the handler's clean-up.
+
+        Quart's own leaves the handler running then: at the end of a gateway it was cancelled when the connection to
+        nats-server had gone already, and what was stored of an upload stayed.
+        """
+        request = self._create_request_from_scope(send)
+        handling = asyncio.ensure_future(self.handle_request(request, send))
+        receiving = asyncio.ensure_future(self.handle_messages(request, receive))
+        try:
+            await asyncio.wait([handling, receiving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_gone = not handling.done()  # the client, or the gateway
+            handling.cancel()
+            receiving.cancel()
+            await asyncio.wait([handling, receiving])
+        for task in (handling, receiving):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                if is_gone and isinstance(error, UnexpectedMessageError):
+                    log.debug("an answer comes too late: %s", error)
+                else:
+                    raise error
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
         while True:

@@ -6,6 +6,7 @@ HTTP allows: nothing here is served over them, and a client that makes a mistake
 """
 
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import h11
 import hypercorn.protocol
@@ -82,8 +83,7 @@ class Net:
             await send(event)
 
         try:
-            if not scope["path"].startswith("/"):  # Quart parses what looks like a URL, and trips over it
-                raise RequestError(ErrorCode.NOT_FOUND, "The target of a request is a path.")
+            scope["path"] = _path(scope["path"])
             await self._app(scope, receive, watched)
         except RequestError as error:
             await _answer(error, send)
@@ -91,6 +91,19 @@ class Net:
             if begun:
                 raise
             await _answer(RequestError(ErrorCode.INVALID_REQUEST, error.description or error.name), send)
+
+
+def _path(target: str) -> str:
+    """Of a request's target, which may be a URL (RFC 9112, 3.2.2). Raises RequestError."""
+    if target.startswith("/"):
+        return target
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https"):
+        raise RequestError(ErrorCode.NOT_FOUND, "The target of a request must be a path or a URL.")
+    return parts.path or "/"
 
 
 async def _answer(error: RequestError, send: ASGISendCallable) -> None:

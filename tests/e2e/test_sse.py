@@ -186,7 +186,7 @@ def test_a_client_that_does_not_read_is_dropped_and_costs_nothing(system: System
 
         reader = threading.Thread(target=follow)
         reader.start()
-        asyncio.run(publish_events(system, "big", 400, size=100_000))  # 40 MB, which no socket's buffer holds
+        asyncio.run(publish_events(system, "big", 400, size=60_000))  # 24 MB, which no socket's buffer holds
         reader.join(30)
         assert len(seen) == 402
         assert seen == sorted(set(seen), key=int)

@@ -19,8 +19,10 @@ from typing import NamedTuple
 from tests.mutants.breakages import BREAKAGES, Breakage
 
 ROOT = Path(__file__).parent.parent.parent
-TEST_SECS = 120
-"""A test that a mutant makes wait for ever has failed after so long."""
+TEST_SECS = 60
+"""A test that a mutant makes wait for ever has failed after so long; pytest ends it."""
+PATIENCE_SECS = 180
+"""And a test that pytest cannot end (hypothesis tries a failure again and again) has failed after so long."""
 PASSED, FAILED = 0, 1
 """pytest's exit statuses; all others mean that it could not run the test."""
 
@@ -46,13 +48,20 @@ def copy_tree(to: Path) -> Path:
     return to
 
 
-def run(tree: Path, tests: list[str], *options: str) -> tuple[int, str]:
+def run(tree: Path, tests: list[str], patience_secs: float | None, *options: str) -> tuple[int, str]:
     """pytest's exit status, and what it said."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *options, *tests]
     # Bytecode is not kept: a breakage of the same second and length as the line before would not be seen.
     env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    with subprocess.Popen(
+        command, cwd=tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pytest:
+        try:
+            said, _ = pytest.communicate(timeout=patience_secs)
+        except subprocess.TimeoutExpired:
+            pytest.kill()
+            return FAILED, "it took too long"
+        return pytest.returncode, said
 
 
 def outcome(breakage: Breakage, tree: Path) -> Outcome:
@@ -62,7 +71,7 @@ def outcome(breakage: Breakage, tree: Path) -> Outcome:
         return Outcome(breakage, f"its text is there {whole.count(breakage.old)} times", 0)
     path.write_text(whole.replace(breakage.old, breakage.new))
     try:
-        status, said = run(tree, [breakage.test], f"--timeout={TEST_SECS}")
+        status, said = run(tree, [breakage.test], PATIENCE_SECS, f"--timeout={TEST_SECS}")
     finally:
         path.write_text(whole)
     if status not in (PASSED, FAILED):
@@ -90,7 +99,9 @@ def main() -> int:
         trees: queue.Queue[Path] = queue.Queue()
         for number in range(given.j):
             trees.put(copy_tree(Path(folder) / str(number)))
-        status, said = run(Path(folder) / "0", sorted({b.test for b in chosen}), f"--numprocesses={given.j}")
+        status, said = run(
+            Path(folder) / "0", sorted({b.test for b in chosen}), None, f"--numprocesses={given.j}"
+        )
         if status != PASSED:
             sys.stdout.write(f"{said}\nThe tests must pass before anything is broken.\n")
             return 1
