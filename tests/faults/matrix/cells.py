@@ -7,11 +7,11 @@ import msgspec
 QUEUE = 60
 """Jobs that wait while a cluster of three loses a node."""
 
-SHORT_ACK_WAIT_SECS = 2
+SHORT_ACK_WAIT_SECS, DEFAULT_ACK_WAIT_SECS = 2, 30
 FREEZE_SECS = 2.0 * SHORT_ACK_WAIT_SECS + 1
 """Of STOP+CONT, longer than the ack deadline; and how long nats-server and `up` are away at a TERM."""
 HANDOVER_SECS = 20.0
-"""With the pause of `up`, its start and a load of the model on a busy machine; far less than the ack deadline."""
+"""With the start of a worker and a load of the model on a busy machine; far less than the default ack wait."""
 
 
 class Fault(StrEnum):
@@ -79,18 +79,16 @@ class Cell(msgspec.Struct, frozen=True):
         return 2 if is_silent and self.phase is Phase.TRANSCRIBING else 1
 
     @property
-    def is_handed_over(self) -> bool:
-        """A worker is stopped in order: it gives its jobs back, and nobody waits for its ack deadline."""
-        return self.part in (Part.WORKER, Part.UP) and self.fault in (Fault.TERM, Fault.RESTART)
-
-    @property
     def ack_wait_secs(self) -> int:
-        """The default where it must not matter, so that waiting for it is seen; else a short one."""
-        return 30 if self.is_handed_over else SHORT_ACK_WAIT_SECS
+        """The default where an orderly stop gives jobs back, so that waiting for the deadline is seen; else a short one."""
+        is_orderly = self.part in (Part.WORKER, Part.UP) and self.fault in (Fault.TERM, Fault.RESTART)
+        return DEFAULT_ACK_WAIT_SECS if is_orderly else SHORT_ACK_WAIT_SECS
 
     @property
     def recovery_allowed_secs(self) -> float | None:
-        return HANDOVER_SECS if self.is_handed_over else None
+        """Of a worker's orderly stop. Not of `up`: its nats-server stops too, and forgets there what was given back."""
+        is_handed_over = self.part is Part.WORKER and self.fault in (Fault.TERM, Fault.RESTART)
+        return HANDOVER_SECS if is_handed_over else None
 
     @property
     def instances(self) -> int:

@@ -35,7 +35,7 @@ HEAD = """# Faults: what dies, when, and what becomes of the jobs
 {date}, commit {commit}, on {machine}: `{command}`, {minutes:.0f} minutes. **{passed} of {count} cells passed.**
 
 Real processes, the demo model and its real engine, a real ffmpeg, real signals. Each cell is a system of its own on loopback,
-with an ack deadline of 2 s: jobs are brought into the phase, an event proves that they are in it, the signal goes to a process
+with an ack deadline of 2 s unless it says otherwise: jobs are brought into the phase, an event proves that they are in it, the signal goes to a process
 id, and then everything must be done, told and tidied up. After that one more job must be done as ever.
 
 - **KILL**: kill -9, then started again, as a supervisor does it. For the engine and ffmpeg the worker is that supervisor.
@@ -48,7 +48,10 @@ second job, segment, end or webhook (another `webhook-id`) for one; a client tha
 with Last-Event-ID. *retold*: the same webhook-id taken again, which at-least-once allows. *attempts*: the most that a job was
 charged; 2 is right only where a worker falls silent in the middle of a transcription, since the job may have done it.
 *recovery*: seconds from the signal until everything is done, told and tidied up; a freeze or a pause is part of it. A client
-that was cut off in its upload sends it again with the same Idempotency-Key.
+that was cut off in its upload sends it again with the same Idempotency-Key; after a KILL of the gateway the key is free
+after 30 s. An orderly stop of a worker or of `up` is tried with the default ack wait of 30 s: a worker that does not give its jobs
+back fails by that. After an orderly stop of `up` a job that was given back waits for it all the same, because nats-server
+does not keep over its own restart that a message was given back.
 
 How the phases are reached: uploading, by a client that stops half-way; queued and loading, by a gate before the real engine;
 preparing, by a real ffmpeg that reads at twice the speed of playing; transcribing, at the first segment of 73 s of speech;
