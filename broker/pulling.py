@@ -1,81 +1,105 @@
-"""Pull one message at a time from a durable consumer, without end."""
+"""Pull one message at a time from a durable consumer, without end, and lose none when nobody wants it any more.
+
+By hand, because nats-py's `fetch` loses a message that arrives as its caller is cancelled, or its inbox is closed: the message
+then waits for its ack deadline. Here it is kept from the moment it is read from the connection.
+"""
 
 import asyncio
+import json
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
-from nats.js.client import JetStreamContext as _Js
 
 from broker.connection import mapped_errors, reconnected
+from broker.errors import Unavailable
 
 PULL_TIMEOUT_SECS = 10.0
 """How long one pull request waits on the server; the next follows at once. One that was made before its consumer was
 paused is not served when it is resumed."""
+NOTHING_CAME = ("404", "408")
+"""Statuses of a pull request that has ended without a message."""
 
 T = TypeVar("T")
 
 
 class Puller:
     def __init__(self, js: JetStreamContext, stream: str, consumer: str) -> None:
-        self._js, self._stream, self._consumer = js, stream, consumer
-        self._pull: _Js.PullSubscription | None = None
-        self._late: list[Msg] = []
-        """Pulled, and given to nobody: whoever asked was cancelled in the same turn, or the pull was closed."""
+        self._js = js
+        self._subject = f"{js._prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox: Subscription | None = None
+        self._arrived: deque[Msg] = deque()
+        """Not given to anybody yet."""
+        self._ended: str | None = None
+        """How the server has ended the open request: a status and its words."""
+        self._news = asyncio.Event()
 
     async def next(self) -> Msg:
         """Wait, without end, for a message. Raises Unavailable when the server is gone."""
-        while not self._late:
+        while not self._arrived:
             # A pull request dies with its connection, and nobody says so: after a reconnect a new one is needed.
-            message = await unless(self._fetch(), reconnected(self._js), self._late.append)
-            if message is not None:
-                return message
-            await self.leave()
-        return self._late.pop(0)
+            if await unless(self._ask(), reconnected(self._js)) is None:
+                await self.leave()
+        return self._arrived.popleft()
 
     async def leave(self) -> None:
         """Take no more: the server forgets an open pull request together with its inbox. `next` comes back.
 
         What was on its way is kept for `take_late`, or for the next `next`. Raises Unavailable.
         """
-        pull, self._pull = self._pull, None
-        if pull is None:
+        inbox, self._inbox = self._inbox, None
+        if inbox is None:
             return
-        client, sub = self._js._nc, pull._sub
+        client = self._js._nc
         try:
             with mapped_errors():
-                # Not unsubscribe() alone: it forgets the subscription here first, and with it what is on its way.
+                # Not unsubscribe() alone: it forgets the inbox here first, and with it what is on its way.
                 if not client.is_reconnecting:
-                    await client._send_unsubscribe(sub._id)
+                    await client._send_unsubscribe(inbox._id)
                     await client.flush()  # its answer comes behind everything that was sent to this inbox
         finally:
-            while not sub._pending_queue.empty():
-                message = sub._pending_queue.get_nowait()
-                if not JetStreamContext.is_status_msg(message):
-                    self._late.append(message)
+            while not inbox._pending_queue.empty():
+                await self._on_message(inbox._pending_queue.get_nowait())
             with mapped_errors():
-                await pull.unsubscribe()
+                await inbox.unsubscribe()
 
     def take_late(self) -> list[Msg]:
         """What was pulled and given to nobody: the caller must settle it."""
-        late, self._late = self._late, []
+        late = list(self._arrived)
+        self._arrived.clear()
         return late
 
-    async def _fetch(self) -> Msg:
-        while True:
-            # In the loop, so that a cancellation which nats-py turns into a timeout ends it all the same.
+    async def _ask(self) -> bool:
+        """Make pull requests until something has arrived. Raises Unavailable."""
+        client = self._js._nc
+        while not self._arrived:
+            self._news.clear()
+            self._ended = None
             with mapped_errors():
-                if self._pull is None:
-                    self._pull = await self._js.pull_subscribe_bind(
-                        consumer=self._consumer, stream=self._stream
-                    )
-                try:
-                    [message] = await self._pull.fetch(1, timeout=PULL_TIMEOUT_SECS)
-                except nats.errors.TimeoutError:
-                    continue
-            return message
+                if self._inbox is None:
+                    self._inbox = await client.subscribe(client.new_inbox(), cb=self._on_message)
+                request = {"batch": 1, "expires": int(PULL_TIMEOUT_SECS * 1e9)}
+                await client.publish(self._subject, json.dumps(request).encode(), self._inbox.subject)
+            try:
+                async with asyncio.timeout(PULL_TIMEOUT_SECS + 1):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+            if self._ended is not None and not self._ended.startswith(NOTHING_CAME):
+                raise Unavailable(f"{self._subject}: {self._ended}")
+        return True
+
+    async def _on_message(self, message: Msg) -> None:
+        """Nothing is awaited here: a message that was read is kept in the same turn."""
+        if JetStreamContext.is_status_msg(message):
+            headers = message.headers or {}
+            self._ended = f"{headers.get('Status')} {headers.get('Description', '')}".strip()
+        else:
+            self._arrived.append(message)
+        self._news.set()
 
 
 async def unless(

@@ -45,7 +45,6 @@ OWN_CRASH = frozenset(
 CANNOT_START = frozenset({126, 127})
 """What a shell and the dynamic linker exit with where a program or one of its libraries cannot be run."""
 FIRST_PAUSE_SECS, MAX_PAUSE_SECS = 1.0, 30.0
-MAX_JOB_DELAY_SECS = 60.0
 
 
 def was_sent_away(exit_status: int) -> bool:
@@ -82,7 +81,7 @@ def job_delay_secs(deliveries: int) -> float:
     Nothing the first time, so that another worker has it at once; then longer than the worker's own pause, so that a job
     which is too large for this machine does not hold up the others.
     """
-    return 0.0 if deliveries < 2 else float(min(MAX_JOB_DELAY_SECS, 4 * 2 ** min(deliveries - 2, 10)))
+    return 0.0 if deliveries < 2 else pause_secs(deliveries) + 1.0
 
 
 def in_words(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nats
@@ -13,16 +12,10 @@ import pytest
 from gpu_worker.ffmpeg import ffmpeg
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import System
+from tests.support.waiting import wait_until
 
 PATIENCE_SECS = 10
 """Far less than IDLE_TIMEOUT_SECS of the object store, and DECODE_TIMEOUT_SECS."""
-
-
-def wait_until(condition: Callable[[], bool], secs: float = 20) -> None:
-    deadline = time.monotonic() + secs
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 @pytest.fixture

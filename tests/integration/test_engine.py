@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from gpu_worker.audio import decode
@@ -21,10 +22,12 @@ from gpu_worker.engine.protocol import (
     ProgressMade,
     SegmentFound,
     Transcribe,
+    frame,
 )
 from gpu_worker.model_file import BadModelFile, check
 from schemas.jobs import Task
 from tests.support.http import AUDIO, EXPECTED
+from tests.support.waiting import wait_until
 
 REAL = [sys.executable, "-m", "gpu_worker.engine.child"]
 RATE = 16_000
@@ -247,3 +250,58 @@ def test_the_engine_ends_with_its_worker(demo_model: Path) -> None:
     engine.stdin.close()
     assert engine.wait(10) == 0
     engine.stdout.close()
+
+
+async def test_a_second_transcribe_while_one_runs_is_told(demo_model: Path, tmp_path: Path) -> None:
+    """By the worker's side at once; the process itself ends, because its replies could not be told apart."""
+    path, samples = await pcm_of("long.ogg", tmp_path)
+    engine = await EngineProcess.start(REAL, 60)
+    await engine.load(load(demo_model), 60)
+    calls = engine.transcribe(order(path, samples))
+    await anext(calls)
+    with pytest.raises(RuntimeError, match="in a call already"):
+        await anext(engine.transcribe(order(path, samples)))
+    await engine._send(frame(order(path, samples)))
+    with pytest.raises(EngineFailure) as caught:
+        async for _ in calls:
+            pass
+    assert "status 3" in caught.value.detail
+    assert caught.value.stderr[-1] == "a second Transcribe came while one is running"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path, turns: int) -> None:
+    starting = asyncio.create_task(EngineProcess.start([sys.executable, "-c", "input()"], 60))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    for result in await asyncio.gather(starting, return_exceptions=True):
+        if isinstance(result, EngineProcess):  # it was there before it was cancelled, and has an owner
+            await result.stop(grace_secs=0)
+    assert psutil.Process().children() == []
+
+
+def test_a_child_ends_with_its_killed_parent(tmp_path: Path) -> None:
+    """Also one that reads no pipe and ignores what can be ignored, as an ffmpeg on a slow disk may."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "pid")], env={**os.environ, "PYTHONPATH": os.getcwd()}
+    )
+    wait_until((tmp_path / "pid").exists)
+    child = psutil.Process(int((tmp_path / "pid").read_text()))
+    parent.kill()
+    parent.wait(10)
+    assert psutil.wait_procs([child], timeout=5)[1] == []
+
+
+PARENT = """
+import asyncio, os, sys
+import uvloop
+from gpu_worker import child_process
+async def main():
+    child = await child_process.start(["sh", "-c", "trap '' TERM HUP INT; while :; do sleep 1; done"])
+    with open(sys.argv[1] + ".new", "w") as file:
+        file.write(str(child.pid))
+    os.rename(sys.argv[1] + ".new", sys.argv[1])
+    await asyncio.sleep(60)
+uvloop.run(main())
+"""

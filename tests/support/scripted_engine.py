@@ -5,7 +5,7 @@ line, the process id, per start; FOLDER/orders one line of JSON for each Transcr
 
 load: ok | oom | fail | abort | garbage | hang (says nothing) | hold (until FOLDER/go exists)
 job:  ok | flood (3000 large segments) | oom | half (one segment, then oom) | abort | garbage | deaf (ignores all)
-      | hold (one segment, then until FOLDER/go exists, obeys an abort)
+      | hold (one segment, then until FOLDER/go exists, obeys an abort) | drip (a segment each tenth of a second)
 """
 
 import json
@@ -44,6 +44,9 @@ OUT_OF_MEMORY = {
     "cudaMalloc failed: out of memory",
     "job": "CUDA error: out of memory",
 }
+
+
+DROPS, DRIP_SECS = 60, 0.1
 
 
 class Engine:
@@ -98,6 +101,15 @@ class Engine:
             for number in range(3000):
                 at = seconds * number / 3000
                 self._send(SegmentFound(start=at, end=at, text=f" flood {'x' * 700}", words=None))
+            self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
+            return
+        if self._jobs == "drip":
+            for number in range(DROPS):
+                at = seconds * number / DROPS
+                self._send(
+                    SegmentFound(start=at, end=at + seconds / DROPS, text=f" drop {number}", words=None)
+                )
+                time.sleep(DRIP_SECS)
             self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
             return
         start = half if self._jobs == "hold" else 0.0
