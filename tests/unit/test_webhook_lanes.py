@@ -31,10 +31,13 @@ def lanes(*urls: tuple[str, str]) -> tuple[Lanes, Reputation]:
     return found, reputation
 
 
+TIMES = count(step=PACE_SECS * 2)
+"""A clock that never goes back."""
+
+
 def started(waiting: Lanes) -> list[str]:
     """All that can start, at a pace that holds up nobody."""
-    times = count(step=PACE_SECS * 2)
-    return list(iter(lambda: waiting.start(next(times)), None))
+    return list(iter(lambda: waiting.start(next(TIMES)), None))
 
 
 def many(host: str, number: int) -> list[tuple[str, str]]:
