@@ -116,7 +116,7 @@ async def all_tried(system: System, urls: int) -> None:
     """Each has its entry, and nothing more happens."""
     client = await nats.connect(system.nats.url)
     js, before = client.jetstream(), -1
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(600):
         while True:
             state = (await js.stream_info(f"KV_{subjects.WEBHOOK_QUEUES_BUCKET}")).state
             if state.messages >= urls and state.last_seq == before:

@@ -4,8 +4,10 @@ import asyncio
 
 import nats
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy
 
 from benchmarks.webhooks import closed_port, slow
+from gateway.webhooks.sender import LOOK_SECS
 from schemas import subjects
 from tests.support.receiver import HANG, Receiver
 from tests.support.system import System
@@ -81,3 +83,26 @@ async def test_two_gateways_keep_the_order_of_each_url(system: System) -> None:
     await client.close()
     for each in receivers:
         each.receiver.close()
+
+
+async def test_a_stream_of_the_version_before_is_served_too(system: System) -> None:
+    """Nobody has changed the topology since: its stream has the old consumer, and tells nobody of what is stored."""
+    client = await nats.connect(system.nats.url)
+    js = client.jetstream()
+    await js.add_stream(
+        name=subjects.WEBHOOKS_STREAM,
+        subjects=[subjects.ALL_WEBHOOKS],
+        retention=RetentionPolicy.WORK_QUEUE,
+        allow_direct=True,
+    )
+    await js.add_consumer(
+        subjects.WEBHOOKS_STREAM,
+        ConsumerConfig(durable_name="webhook-deliveries", ack_policy=AckPolicy.EXPLICIT),
+    )
+    gateway, healthy = await asyncio.to_thread(system.gateway), Healthy()
+    took = await healthy.deliver(client, 10, 0.1)
+    assert max(took) < 2 * LOOK_SECS
+    assert (await js.stream_info(subjects.WEBHOOKS_STREAM)).state.messages <= 1
+    assert gateway.status is None
+    await client.close()
+    healthy.receiver.close()
