@@ -18,6 +18,7 @@ import msgspec
 
 from schemas.settings import from_environment
 from standalone import data_dir, models, nats_server, ports, supervisor
+from standalone.cli import INTERRUPTED
 from standalone.client import GatewayClient
 from standalone.data_dir import DataDir
 from standalone.errors import StartError
@@ -31,8 +32,6 @@ UP_TIMEOUT_SECS = 60.0
 POLL_SECS, POLL_TIMEOUT_SECS = 0.1, 3.0
 CTRL_C_STOP_SECS = 1.4
 """A person waits. Who has not ended by then is killed: what is stored is stored, and a job in work comes back later."""
-INTERRUPTED = 130
-"""The exit status of a command that a Ctrl-C has ended before it was done."""
 
 
 class Claim(msgspec.Struct, kw_only=True, frozen=True):
@@ -157,11 +156,11 @@ async def _without_watchdog(group: Group) -> None:
 
 
 async def _when_up(claim: Claim, instance: str, work: Work) -> int:
-    await _wait_until_up(claim.url, instance)
+    await wait_until_up(claim.url, instance)
     return await work(GatewayClient(claim.url, direct=True))
 
 
-async def _wait_until_up(url: str, instance: str) -> None:
+async def wait_until_up(url: str, instance: str) -> None:
     """Until our own gateway can take jobs; another one's answer does not count. Raises StartError."""
     async with httpx.AsyncClient(base_url=url, timeout=POLL_TIMEOUT_SECS, trust_env=False) as http:
         try:

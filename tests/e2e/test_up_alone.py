@@ -1,5 +1,6 @@
 """`up` has what it needs for itself, ends in time whenever it is told to, and leaves nothing behind however it ends."""
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -17,10 +18,13 @@ import psutil
 import pytest
 
 from gpu_worker import ffmpeg
+from standalone import up as up_module
+from standalone.errors import StartError
 from tests.e2e.test_up import EXPECTED_TEXT, Up, environment, free_port, run
 from tests.support.disk import fill, mounted
 from tests.support.http import AUDIO
 from tests.support.nats_process import NatsProcess
+from tests.support.system import System
 
 __all__ = ["environment"]
 NOISE_SECS = 2.0
@@ -119,8 +123,12 @@ def test_without_a_broker_one_line_says_so(environment: dict[str, str], command:
     line = one_line(run(environment, *command))
     assert time.monotonic() - begun < NO_BROKER_SECS
     assert "no nats-server answers at 127.0.0.1:" in line
+
+
+def test_a_folder_without_an_up_is_named(environment: dict[str, str]) -> None:
     del environment["NATS_PORT"]
-    assert f"no `up` runs on DATA_DIR={environment['DATA_DIR']}" in one_line(run(environment, *command))
+    line = one_line(run(environment, "dead", "list"))
+    assert f"no `up` runs on DATA_DIR={environment['DATA_DIR']}" in line
 
 
 def test_a_frozen_broker_is_told_in_time(environment: dict[str, str], nats_process: NatsProcess) -> None:
@@ -363,3 +371,31 @@ def test_after_a_full_disk_it_goes_on_by_itself(environment: dict[str, str], tmp
         finally:
             running.process.send_signal(signal.SIGTERM)
             running.process.wait(20)
+
+
+async def test_the_answer_of_another_gateway_does_not_count(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up_module, "UP_TIMEOUT_SECS", 0.5)
+    gateway = await asyncio.to_thread(system.gateway, INSTANCE_ID="mine")
+    await up_module.wait_until_up(gateway.url, "mine")
+    with pytest.raises(StartError, match="not ready"):
+        await up_module.wait_until_up(gateway.url, "another")
+
+
+def test_a_folder_that_cannot_be_used_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    environment["DATA_DIR"] = str(tmp_path / "file" / "data")
+    assert "cannot be used: Not a directory" in one_line(run(environment, "up", "--model", "demo"))
+
+
+def test_ctrl_c_while_python_still_imports(environment: dict[str, str], tmp_path: Path) -> None:
+    """A module that a library looks for says when, and waits."""
+    slow = tmp_path / "slow"
+    (slow / "rich").mkdir(parents=True)
+    (slow / "rich" / "__init__.py").write_text(
+        "import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n"
+    )
+    environment["PYTHONPATH"] = f"{slow}:{environment['PYTHONPATH']}"
+    up = Up(environment, tmp_path / "up.log", wait_for="importing")
+    ctrl_c(up, statuses=(130,))
