@@ -276,8 +276,16 @@ async def test_a_log_that_is_made_anew_is_followed_from_its_beginning(
     services: Services,
     client: Client,
     broker_settings: BrokerSettings,
+    monkeypatch: pytest.MonkeyPatch,
     has_grown: bool,
 ) -> None:
+    looks, is_made = following.Follower._is_whole, asyncio.Event()
+
+    async def looks_late(follower: following.Follower) -> bool:
+        await is_made.wait()
+        return await looks(follower)
+
+    monkeypatch.setattr(following.Follower, "_is_whole", looks_late)
     record = await running(services)
     before = asyncio.create_task(told(services.streams.frames(record, 0)))
     seen = await progress(services, 1)
@@ -285,6 +293,7 @@ async def test_a_log_that_is_made_anew_is_followed_from_its_beginning(
     await made_anew(client, broker_settings)
     for percent in range(2, 12 if has_grown else 3):
         await progress(services, percent)
+    is_made.set()
     assert kinds(await before) == ["queued", "started", "progress"]  # it is cut, and comes back
     after = await services.streams.resume_point(record, seen)
     stream = asyncio.create_task(told(services.streams.frames(record, after)))
