@@ -168,6 +168,8 @@ def test_the_matrix_has_every_fault_part_and_phase_or_a_reason() -> None:
 
 def test_cells_are_selected_by_words() -> None:
     assert {(cell.fault, cell.part) for cell in selected("kill WORKER")} == {(Fault.KILL, Part.WORKER)}
+    assert {cell.part for cell in selected("up")} == {Part.UP}
+    assert {cell.phase for cell in selected("nats acknow")} == {Phase.ACKING}
     assert selected("") == CELLS
     assert selected("no such cell") == []
 
