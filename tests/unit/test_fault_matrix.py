@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from tests.faults.matrix.cells import CELLS, LEFT_OUT, Cell, Fault, Part, Phase, selected
-from tests.faults.matrix.checking import Event, Facts, Heard, Spoken, verdict, was_missed
+from tests.faults.matrix.checking import (
+    Event,
+    Facts,
+    Heard,
+    Spoken,
+    Version,
+    charged,
+    verdict,
+    was_missed,
+)
 from tests.faults.matrix.report import Result, Run, markdown
 
 CELL = Cell(Fault.STOP, Part.NATS, Phase.TRANSCRIBING)
@@ -118,6 +127,21 @@ def test_an_attempt_is_charged_only_where_the_job_may_have_ended_its_worker() ->
     }
 
 
+def test_an_attempt_that_is_given_back_is_not_charged() -> None:
+    """A worker that was frozen claims the job of its successor, which then lets it go and says that it lives."""
+    events = [LOG[0], LOG[1], Event("j", "started", 3.5, attempt=2), *LOG[2:]]
+    claimed, again = Version(1, 0, False), Version(2, 0, False)
+    committed, ended = Version(1, 1, False), Version(1, 1, True)
+    assert charged(events, [claimed, again, claimed, committed, ended]) == 1
+    assert charged(events, [claimed, again, committed, ended]) == 2
+    assert charged(events, [claimed, again, Version(2, 0, True)]) == 2
+    assert charged(events, []) == 2
+    assert charged(events, [claimed, committed, ended]) == 2, "the second claim was not seen: its word counts"
+    assert charged(events, [claimed, again, claimed]) == 2, "nor was the end"
+    given_back = facts(events=events, records={"j": [claimed, again, claimed, committed, ended]})
+    assert verdict(CELL, given_back).passed
+
+
 @pytest.mark.parametrize(
     "seen",
     [
@@ -168,6 +192,8 @@ def test_the_matrix_has_every_fault_part_and_phase_or_a_reason() -> None:
 
 def test_cells_are_selected_by_words() -> None:
     assert {(cell.fault, cell.part) for cell in selected("kill WORKER")} == {(Fault.KILL, Part.WORKER)}
+    assert {cell.part for cell in selected("up")} == {Part.UP}
+    assert {cell.phase for cell in selected("nats acknow")} == {Phase.ACKING}
     assert selected("") == CELLS
     assert selected("no such cell") == []
 

@@ -135,6 +135,14 @@ CELLS = SINGLE + CLUSTER
 
 
 def selected(only: str) -> list[Cell]:
-    """The cells whose name has each of these words; a word with a plus or spaces in quotes is not needed."""
-    words = only.lower().split()
-    return [cell for cell in CELLS if all(word in cell.name.lower() for word in words)]
+    """The cells whose name has each of these words: whole ones, or parts of words where no cell has it as a whole."""
+    known = {word for cell in CELLS for word in _words(cell)}
+
+    def has(cell: Cell, word: str) -> bool:
+        return word in (_words(cell) if word in known else cell.name.lower())
+
+    return [cell for cell in CELLS if all(has(cell, word) for word in only.lower().split())]
+
+
+def _words(cell: Cell) -> list[str]:
+    return cell.name.lower().replace(",", "").split()

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -26,6 +26,14 @@ class Event(msgspec.Struct, frozen=True):
     """Of a segment."""
     attempt: int | None = None
     """Of a claim."""
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What a job's record said at one time."""
+
+    attempts: int
+    committed: int
+    has_ended: bool
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -56,6 +64,8 @@ class Facts(msgspec.Struct, kw_only=True):
     spoken: dict[str, Spoken] = {}
     """Each job that a client was told is accepted, and what it says."""
     events: list[Event] = []
+    records: dict[str, list[Version]] = {}
+    """The versions of each job's record, in order; some are missed while nats-server is away."""
     heard: dict[str, Heard] = {}
     posts: list[tuple[str, str]] = []
     """Webhook id and job of each POST about a job's end that the receiver has taken."""
@@ -101,7 +111,7 @@ def verdict(cell: Cell, facts: Facts) -> Verdict:
     by_job: dict[str, list[Event]] = defaultdict(list)
     for event in facts.events:
         by_job[event.job].append(event)
-    attempts = max((event.attempt or 0 for event in facts.events), default=0)
+    attempts = max((charged(by_job[job], facts.records.get(job, [])) for job in by_job), default=0)
     return Verdict(
         lost=[*_lost(facts, by_job)],
         doubled=[*_doubled(facts, by_job)],
@@ -109,6 +119,25 @@ def verdict(cell: Cell, facts: Facts) -> Verdict:
         retold=sum(count - 1 for count in Counter(told for told, _ in facts.posts).values()),
         other=[*_other(cell, facts, attempts)],
     )
+
+
+def charged(events: Iterable[Event], versions: Sequence[Version]) -> int:
+    """The most attempts that a job was charged.
+
+    A worker that lost its claim to another and lives gives the attempt back: what counts is what is left when the job goes on,
+    by a commit (which forgives it) or by its end. Where that cannot be told, it is the highest that a claim told of.
+    """
+    told = max((event.attempt or 0 for event in events), default=0)
+    seen = max((version.attempts for version in versions), default=0)
+    if not versions or seen < told or not versions[-1].has_ended:
+        return told
+    before = Version(0, 0, False)
+    highest = 0
+    for version in versions:
+        if version.committed > before.committed or version.has_ended:
+            highest = max(highest, before.attempts)
+        before = version
+    return highest
 
 
 def was_missed(cell: Cell, facts: Facts) -> bool:

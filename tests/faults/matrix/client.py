@@ -51,61 +51,6 @@ class SlowBody:
         yield self._tail
 
 
-class Submission(threading.Thread):
-    """One job, submitted until it is accepted. `job` is its id then; `trouble` says why there is none."""
-
-    def __init__(
-        self,
-        url: Callable[[], str],
-        recording: Recording,
-        fields: dict[str, str],
-        *,
-        slowly: bool = False,
-        follow: bool = True,
-    ) -> None:
-        """`follow`: somebody wants to see this job's events."""
-        super().__init__(daemon=True)
-        self._url, self.recording, self.follow = url, recording, follow
-        self._fields, self._key = fields, uuid.uuid4().hex
-        self.go = threading.Event()
-        if not slowly:
-            self.go.set()
-        self.job, self.trouble, self.refused = "", "", 0
-
-    def run(self) -> None:
-        deadline = time.monotonic() + GIVE_UP_SECS
-        while time.monotonic() < deadline:
-            wait = self._try()
-            if wait is None:
-                return
-            self.refused += 1
-            print(f"{time.time():.1f} a submission is sent again: {self.trouble}")
-            time.sleep(wait)  # as Retry-After asks
-        self.trouble = f"not accepted within {GIVE_UP_SECS:g} s: {self.trouble}"
-
-    def wait(self) -> str:
-        """The job's id. Raises RuntimeError."""
-        self.join(GIVE_UP_SECS + READ_SECS)
-        if not self.job:
-            raise RuntimeError(f"{self.recording.name}: {self.trouble}")
-        return self.job
-
-    def _try(self) -> float | None:
-        """None when there is an answer that is final, else the seconds to wait."""
-        body = SlowBody(self.recording.name, self.recording.content(), self._fields, self.go)
-        headers = {"Idempotency-Key": self._key, "Content-Type": body.content_type}
-        try:
-            answer = httpx.post(f"{self._url()}/jobs", content=body, headers=headers, timeout=READ_SECS)
-        except httpx.HTTPError as error:
-            self.trouble = repr(error)
-            return RETRY_SECS
-        if answer.status_code in (200, 202):
-            self.job, self.trouble = str(answer.json()["job_id"]), ""
-            return None
-        self.trouble = f"{answer.status_code} {answer.text}"
-        return RETRY_SECS if answer.status_code in TRY_AGAIN else None
-
-
 class Follower(threading.Thread):
     """Follows a job to its end, through any number of connections, each resumed with Last-Event-ID."""
 
@@ -141,6 +86,68 @@ class Follower(threading.Thread):
                 if event.event in TERMINAL:
                     self.over.set()
                     return
+
+
+class Submission(threading.Thread):
+    """One job, submitted until it is accepted and then followed. `job` is its id; `trouble` says why there is none."""
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        recording: Recording,
+        fields: dict[str, str],
+        *,
+        slowly: bool = False,
+        follow: bool = True,
+    ) -> None:
+        """`follow`: somebody wants to see this job's events, from its first to its last."""
+        super().__init__(daemon=True)
+        self._url, self.recording, self._follow = url, recording, follow
+        self.follower: Follower | None = None
+        self._fields, self._key = fields, uuid.uuid4().hex
+        self.go = threading.Event()
+        if not slowly:
+            self.go.set()
+        self.job, self.trouble, self.refused = "", "", 0
+
+    def run(self) -> None:
+        deadline = time.monotonic() + GIVE_UP_SECS
+        while time.monotonic() < deadline:
+            wait = self._try()
+            if wait is None:
+                self._follow_it()
+                return
+            self.refused += 1
+            print(f"{time.time():.1f} a submission is sent again: {self.trouble}")
+            time.sleep(wait)  # as Retry-After asks
+        self.trouble = f"not accepted within {GIVE_UP_SECS:g} s: {self.trouble}"
+
+    def _follow_it(self) -> None:
+        if self._follow and self.job:
+            self.follower = Follower(self._url, self.job)
+            self.follower.start()
+
+    def wait(self) -> str:
+        """The job's id. Raises RuntimeError."""
+        self.join(GIVE_UP_SECS + READ_SECS)
+        if not self.job:
+            raise RuntimeError(f"{self.recording.name}: {self.trouble}")
+        return self.job
+
+    def _try(self) -> float | None:
+        """None when there is an answer that is final, else the seconds to wait."""
+        body = SlowBody(self.recording.name, self.recording.content(), self._fields, self.go)
+        headers = {"Idempotency-Key": self._key, "Content-Type": body.content_type}
+        try:
+            answer = httpx.post(f"{self._url()}/jobs", content=body, headers=headers, timeout=READ_SECS)
+        except httpx.HTTPError as error:
+            self.trouble = repr(error)
+            return RETRY_SECS
+        if answer.status_code in (200, 202):
+            self.job, self.trouble = str(answer.json()["job_id"]), ""
+            return None
+        self.trouble = f"{answer.status_code} {answer.text}"
+        return RETRY_SECS if answer.status_code in TRY_AGAIN else None
 
 
 def heard(url: str, job: str) -> Heard:

@@ -46,7 +46,8 @@ id, and then everything must be done, told and tidied up. After that one more jo
 What the columns say. *lost*: jobs, segments, ends or webhooks that were accepted and never came, or wrong words. *doubled*: a
 second job, segment, end or webhook (another `webhook-id`) for one; a client that sees an event twice, though it resumes
 with Last-Event-ID. *retold*: the same webhook-id taken again, which at-least-once allows. *attempts*: the most that a job was
-charged; 2 is right only where a worker falls silent in the middle of a transcription, since the job may have done it.
+charged when it went on; 2 is right only where a worker falls silent in the middle of a transcription, since the job may have
+done it.
 *recovery*: seconds from the signal until everything is done, told and tidied up; a freeze or a pause is part of it. A client
 that was cut off in its upload sends it again with the same Idempotency-Key; after a KILL of the gateway the key is free
 after 30 s. An orderly stop of a worker or of `up` is tried with the default ack wait of 30 s: a worker that does not give its jobs

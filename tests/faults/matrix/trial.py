@@ -4,14 +4,15 @@ import queue
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import httpx
 import psutil
 
 from tests.faults.matrix import recordings
 from tests.faults.matrix.cells import QUEUE, Cell, Phase
-from tests.faults.matrix.checking import Event, Facts, Heard, Spoken
+from tests.faults.matrix.checking import Facts, Spoken
 from tests.faults.matrix.client import Follower, Meanwhile, Submission, heard
 from tests.faults.matrix.phases import MEANWHILE, reach
 from tests.faults.matrix.stage import ServerStage, Stage
@@ -19,6 +20,7 @@ from tests.faults.matrix.striking import strike, strike_cluster
 from tests.faults.matrix.view import AWAY, View
 from tests.support.receiver import Receiver
 
+T = TypeVar("T")
 RECOVERY_SECS = 60
 KEY_SECS = 40
 """An idempotency key whose gateway was killed in the upload is not free before."""
@@ -37,7 +39,6 @@ class Trial:
         self._receiver = Receiver(lambda number: 503 if refuses_first and number == 1 else 204)
         self.to_refuse = 1 if refuses_first else 0
         self._submissions: list[Submission] = []
-        self._followers: dict[str, Follower] = {}
         self._posts: list[tuple[str, str]] = []
         self.gate = stage.folder / "gate" / "hold"
         self._signal_at = 0.0
@@ -60,7 +61,7 @@ class Trial:
         return self._facts(recovered)
 
     def close(self) -> None:
-        for follower in self._followers.values():
+        for follower in self._followers():
             follower.over.set()
         self._receiver.close()
         self.view.close()
@@ -106,6 +107,9 @@ class Trial:
     def _jobs(self) -> dict[str, Spoken]:
         return {s.job: s.recording.spoken for s in self._submissions if s.job}
 
+    def _followers(self) -> list[Follower]:
+        return [s.follower for s in self._submissions if s.follower is not None]
+
     def _recovered(self, deadline: float) -> float | None:
         """Seconds from the signal until nothing is open any more; None where that is not before `deadline`."""
         open_ = ["?"]
@@ -125,15 +129,11 @@ class Trial:
         if waiting := [s.trouble or "is being sent" for s in self._submissions if not s.job]:
             return waiting
         jobs = self._jobs()
-        for submission in self._submissions:
-            if submission.follow and submission.job not in self._followers:
-                self._followers[submission.job] = follower = Follower(self.stage.url, submission.job)
-                follower.start()
         if missing := jobs.keys() - self.view.ended():
             return [f"{job} has not ended" for job in missing]
         if missing := jobs.keys() - {job for _, job in self.told()}:
             return [f"the end of {job} is not told" for job in missing]
-        if behind := [job for job, follower in self._followers.items() if not follower.over.is_set()]:
+        if behind := [f.job for f in self._followers() if not f.over.is_set()]:
             return [f"who follows {job} has not seen its end" for job in behind]
         self._left = self.view.left()
         if self._left["audio"] and self.cell.phase in (Phase.UPLOADING, Phase.QUEUE):
@@ -166,15 +166,16 @@ class Trial:
             facts.refused += self._meanwhile.unanswered
             facts.longest_silence = round(self._meanwhile.longest_silence, 1)
         facts.posts, facts.left = [*self.told()], self._left
-        facts.streams = {job: [*follower.seen] for job, follower in self._followers.items()}
-        facts.events = self._read(self.view.events, list[Event](), facts)
+        facts.streams = {follower.job: [*follower.seen] for follower in self._followers()}
+        facts.records = dict(self.view.records)
+        facts.events = self._read(self.view.events, [], facts)
         for job in facts.spoken:
-            answer = self._read(lambda job=job: heard(self.stage.url(), job), None, facts)  # type: ignore[misc]
-            if isinstance(answer, Heard):
+            if (answer := self._read(partial(heard, self.stage.url(), job), None, facts)) is not None:
                 facts.heard[job] = answer
         return facts
 
-    def _read(self, read: Callable[[], Any], instead: Any, facts: Facts) -> Any:
+    def _read(self, read: Callable[[], T], instead: T, facts: Facts) -> T:
+        """What cannot be read is told as trouble."""
         try:
             return read()
         except (*AWAY, httpx.HTTPError) as error:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -18,9 +19,10 @@ from nats.js.errors import APIError, NoStreamResponseError
 from broker.errors import BrokerError
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
+from broker.topology import KV_KEY
 from gateway.sweep import ORPHAN_AGE, superfluous
 from schemas import subjects
-from tests.faults.matrix.checking import TERMINAL, Event
+from tests.faults.matrix.checking import TERMINAL, Event, Version
 
 AWAY = (nats.errors.Error, APIError, BrokerError, NoStreamResponseError, OSError, TimeoutError)
 """What is raised while there is no server, or one that is not ready."""
@@ -43,6 +45,8 @@ class View:
         self._news = threading.Condition()
         self.said: list[Said] = []
         """Every event since the beginning, but for those told while the server was away."""
+        self.records: dict[str, list[Version]] = defaultdict(list)
+        """Each version of each record, but for those written while this connection was lost."""
         self._client: Client = self.call(self._connect(urls))
 
     def call(self, work: Coroutine[Any, Any, T], secs: float = CALL_SECS) -> T:
@@ -106,8 +110,15 @@ class View:
             urls, max_reconnect_attempts=-1, reconnect_time_wait=0.1, ping_interval=2, error_cb=ignore
         )
         await client.subscribe(subjects.ALL_EVENTS, cb=self._hear)
+        await client.subscribe(KV_KEY.format(subjects.RECORDS_BUCKET, "*"), cb=self._note)
         await client.flush()
         return client
+
+    async def _note(self, message: Msg) -> None:
+        if message.data:  # else it is a deletion
+            record = json.loads(message.data)
+            version = Version(record["attempts"], record["committed"], record["status"] in TERMINAL)
+            self.records[subjects.last_token(message.subject)].append(version)
 
     async def _hear(self, message: Msg) -> None:
         with self._news:
