@@ -30,7 +30,7 @@ class Intake:
     ) -> None:
         """Jobs are welcome while both `gates` are open; `is_busy`: there is one in hand already.
 
-        `is_for_others` is asked for each submission's sequence: true of one that this machine has failed before.
+        `is_for_others` is asked for each submission's sequence: true, once, of one that has failed here.
         """
         self._queue, self._gates, self._is_busy = queue, gates, is_busy
         self._is_for_others = is_for_others
@@ -52,9 +52,11 @@ class Intake:
             pulling = patiently("pulling", self._queue.pull)
             ending = self._too_late() if is_spare else self._unwelcome()
             delivery = await unless(pulling, ending, self._late.append)
-            if delivery is not None and self._is_welcome and not await self._is_better_off(delivery):
-                return delivery
-            self._late += [] if delivery is None else [delivery]
+            if delivery is not None:
+                self._late.append(delivery)  # to be settled, whatever comes now
+                if self._is_welcome and not await self._is_better_off(delivery):
+                    self._late.remove(delivery)
+                    return delivery
             try:
                 await self.turn_away()
             except BrokerError as error:

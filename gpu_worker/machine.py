@@ -40,8 +40,9 @@ class Machine:
             del self._given_back[next(iter(self._given_back))]
         self._given_back[submission] = None
 
-    def has_given_back(self, submission: int) -> bool:
-        return submission in self._given_back
+    def passes_on(self, submission: int) -> bool:
+        """It is for others first. Once each time that it is given back: the others may have failed it as well."""
+        return self._given_back.pop(submission, submission) is None
 
     def proved(self) -> None:
         """A job has come to its own end here: the next pause is a short one again."""
