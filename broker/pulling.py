@@ -115,17 +115,21 @@ async def unless(
     working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event)
     try:
         await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        await _cancelled(working, waiting)
     except asyncio.CancelledError:
         if late is not None:
             working.add_done_callback(lambda task: _keep(task, late))
+        await _cancelled(working, waiting)
         raise
-    finally:
-        for task in (working, waiting):
-            task.cancel()
-        await asyncio.wait([working, waiting])
     return None if working.cancelled() else working.result()
 
 
 def _keep(task: "asyncio.Future[T]", late: Callable[[T], object]) -> None:
     if not task.cancelled() and task.exception() is None:
         late(task.result())
+
+
+async def _cancelled(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

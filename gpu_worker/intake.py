@@ -21,9 +21,19 @@ LOOK_SECS = 1.0
 
 
 class Intake:
-    def __init__(self, queue: WorkQueue, gates: tuple[Gate, Gate], is_busy: Callable[[], bool]) -> None:
-        """Jobs are welcome while both `gates` are open; `is_busy`: there is one in hand already."""
+    def __init__(
+        self,
+        queue: WorkQueue,
+        gates: tuple[Gate, Gate],
+        is_busy: Callable[[], bool],
+        is_for_others: Callable[[int], bool],
+    ) -> None:
+        """Jobs are welcome while both `gates` are open; `is_busy`: there is one in hand already.
+
+        `is_for_others` is asked for each submission's sequence: true, once, of one that has failed here.
+        """
         self._queue, self._gates, self._is_busy = queue, gates, is_busy
+        self._is_for_others = is_for_others
         self._late: list[Delivery] = []
         """Pulled when nobody wanted it any more."""
         self._news = asyncio.Event()
@@ -42,9 +52,11 @@ class Intake:
             pulling = patiently("pulling", self._queue.pull)
             ending = self._too_late() if is_spare else self._unwelcome()
             delivery = await unless(pulling, ending, self._late.append)
-            if delivery is not None and self._is_welcome:
-                return delivery
-            self._late += [] if delivery is None else [delivery]
+            if delivery is not None:
+                self._late.append(delivery)  # to be settled, whatever comes now
+                if self._is_welcome and not await self._is_better_off(delivery):
+                    self._late.remove(delivery)
+                    return delivery
             try:
                 await self.turn_away()
             except BrokerError as error:
@@ -64,6 +76,13 @@ class Intake:
             log.debug("the queue cannot be looked at: %s", error)
             return False
         return look.idle_workers > 0 and look.waiting_jobs == 0
+
+    async def _is_better_off(self, delivery: Delivery) -> bool:
+        """Another worker waits for what has failed here. It gets it, because our own pull is over."""
+        if not self._is_for_others(delivery.seq):
+            return False
+        look = await patiently("looking at the queue", self._queue.look)
+        return look.idle_workers > 0
 
     async def _has_spare(self) -> bool:
         look = await patiently("looking at the queue", self._queue.look)

@@ -10,12 +10,17 @@ from gpu_worker.gate import Gate
 log = logging.getLogger(__name__)
 
 
+REMEMBERED = 1000
+"""Jobs that were given back for this machine's sake."""
+
+
 class Machine:
     def __init__(self, probe: Callable[[], Awaitable[None]], changed: Callable[[], None]) -> None:
         """`probe` raises what is wrong with the machine now; `changed` is called whenever `trouble` is another."""
         self._probe, self._changed = probe, changed
         self._failures = 0
         """In a row: jobs that were given back for the machine's sake, and probes."""
+        self._given_back: dict[int, None] = {}
         self.trouble: str | None = None
         self.gate = Gate(is_open=False)
         """Closed until the first probe, and while there is trouble: no job is to be pulled."""
@@ -28,6 +33,16 @@ class Machine:
         self.trouble = why
         self.gate.close()
         self._changed()
+
+    def gave_back(self, submission: int) -> None:
+        """The submission with this sequence: others should have it, where there are any."""
+        while len(self._given_back) >= REMEMBERED:
+            del self._given_back[next(iter(self._given_back))]
+        self._given_back[submission] = None
+
+    def passes_on(self, submission: int) -> bool:
+        """It is for others first. Once each time that it is given back: the others may have failed it as well."""
+        return self._given_back.pop(submission, submission) is None
 
     def proved(self) -> None:
         """A job has come to its own end here: the next pause is a short one again."""

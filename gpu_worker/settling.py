@@ -82,6 +82,7 @@ class Settling:
 
     async def release_from_trouble(self) -> None:
         """Of this machine: to another worker at once, and to us later from time to time. Raises Unavailable."""
+        self._services.machine.gave_back(self._delivery.seq)
         await self.release(job_delay_secs(self._delivery.deliveries))
 
     async def put_back(self, delay_secs: float = RETRY_SECS) -> None:

@@ -70,7 +70,7 @@ class Worker:
                 self._announcer.measured,
             )
             gates = self._model.gate, self._machine.gate
-            self._intake = intake = Intake(queue, gates, lambda: bool(self._placed))
+            self._intake = intake = Intake(queue, gates, lambda: bool(self._placed), self._machine.passes_on)
             try:
                 async with (
                     serve_model(client, self._model, settings.name()),

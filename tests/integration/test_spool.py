@@ -1,10 +1,11 @@
 """Spool folders belong to living processes: by a lock, not by a process id."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,24 +22,23 @@ sys.stdin.read()
 """
 
 
-def other_worker(root: Path, *wrapper: str) -> tuple["subprocess.Popen[str]", Path]:
+@contextmanager
+def other_worker(root: Path, *wrapper: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
     """Another process with a job's folder in the spool."""
     command = [*wrapper, sys.executable, "-c", OTHER, str(root)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, Path(process.stdout.readline().strip())
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process, Path(process.stdout.readline().strip())
 
 
 def test_a_killed_workers_folder_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
-    alive, of_the_living = other_worker(tmp_path)
-    dead, of_the_dead = other_worker(tmp_path)
-    dead.kill()
-    dead.wait(10)
-    (tmp_path / "somebody else's").mkdir()
-    mine = Spool(tmp_path).folder("job")
-    assert (mine.exists(), of_the_living.exists(), of_the_dead.exists()) == (True, True, False)
-    assert (tmp_path / "somebody else's").exists()
-    alive.communicate(timeout=10)
+    with other_worker(tmp_path) as (_, of_the_living):
+        with other_worker(tmp_path) as (dead, of_the_dead):
+            dead.kill()
+        (tmp_path / "somebody else's").mkdir()
+        mine = Spool(tmp_path).folder("job")
+        assert (mine.exists(), of_the_living.exists(), of_the_dead.exists()) == (True, True, False)
+        assert (tmp_path / "somebody else's").exists()
 
 
 def test_the_process_id_of_a_worker_in_another_container_says_nothing(tmp_path: Path) -> None:
@@ -46,14 +46,12 @@ def test_the_process_id_of_a_worker_in_another_container_says_nothing(tmp_path: 
     wrapper = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     if subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine gives us no process namespaces")
-    dead, of_the_dead = other_worker(tmp_path, *wrapper)
-    dead.send_signal(signal.SIGKILL)
-    dead.wait(10)
-    alive, of_the_living = other_worker(tmp_path, *wrapper)
-    assert (of_the_living.exists(), of_the_dead.exists()) == (True, False)
-    Spool(tmp_path).check()
-    assert of_the_living.exists()
-    alive.communicate(timeout=10)
+    with other_worker(tmp_path, *wrapper) as (dead, of_the_dead):
+        dead.kill()
+    with other_worker(tmp_path, *wrapper) as (_, of_the_living):
+        assert (of_the_living.exists(), of_the_dead.exists()) == (True, False)
+        Spool(tmp_path).check()
+        assert of_the_living.exists()
 
 
 def test_a_folder_without_a_lock_goes_when_it_is_old(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Messages that no worker can use end where they can be seen; the worker lives, and the next job is done."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nats
+import pytest
+
+from tests.faults.test_whose_fault import carrying, check_innocent, queue
+from tests.support.system import System
+from tests.support.waiting import wait_until
+
+POISON = {
+    "invalid-utf-8": b'{"filename": "\xff"}',
+    "no-json": b"not json",
+    "deep": b"[" * 100_000,
+    "deep-inside": b'{"options": {"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+    "near-the-limit": b'{"filename": "' + b"x" * (2**20 - 200) + b'"}',
+    "unknown-field-near-the-limit": b'{"x": "' + b"x" * (2**20 - 200) + b'"}',
+    "long-webhook": json.dumps({"webhook_url": "http://example.com/" + "x" * 700_000}).encode(),
+    "absurd-time": b'{"created_at": "0001-01-01T00:00:00Z", "upload_secs": 1e308}',
+}
+NO_JOBS = ("unknown-field-near-the-limit",)
+"""What is a job all the same, whose audio is missing."""
+
+
+async def publish(url: str) -> None:
+    client = await nats.connect(url)
+    for job_id, body in POISON.items():
+        await client.jetstream().publish(f"whisper.jobs.submit.{job_id}", body)
+    await client.close()
+
+
+def test_submissions_that_nobody_can_use(system: System) -> None:
+    gateway = system.gateway()
+    worker = system.worker()
+    asyncio.run(publish(system.nats.url))
+    check_innocent(gateway, queue(gateway))
+    wait_until(lambda: gateway.http.get("/health").json()["queue_depth"] == 0)
+    assert gateway.http.get("/health").json()["dead_letters"] >= len(POISON) - len(NO_JOBS) - 1
+    assert "Traceback" not in worker.log.read_text()
+    assert worker.stop() == 0
+
+
+def start(**env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "gpu_worker"], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        (
+            "ffmpeg",
+            "gpu_worker: There is no ffmpeg on PATH, and imageio-ffmpeg carries none for this platform.",
+        ),
+        ("voice", "gpu_worker: There is no voice model at "),
+    ],
+)
+def test_what_is_missing_is_told_at_the_start(tmp_path: Path, missing: str, sentence: str) -> None:
+    env = carrying(tmp_path, None)
+    env["PYTHONPATH"] += f":{Path.cwd()}"
+    if missing == "voice":
+        (tmp_path / "silero_vad").mkdir()
+        (tmp_path / "silero_vad" / "__init__.py").touch()
+    done = start(**env, PATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
