@@ -177,7 +177,7 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
     workers: list[WorkerStatus]
 
 
-class Liveness(msgspec.Struct, kw_only=True, frozen=True):
+class Liveness(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """The answer to GET /health/live and /health/ready."""
 
     status: str

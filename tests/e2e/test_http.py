@@ -223,8 +223,13 @@ def test_jobs_are_listed_newest_first(system: System) -> None:
 
 def test_health_tells_of_workers_and_queue(system: System) -> None:
     gateway = system.gateway()
-    assert gateway.http.get("/health").json() == {
+    health = gateway.http.get("/health").json()
+    storage = health.pop("storage")
+    assert (storage["audio_used"], storage["full"]) == (0, False)
+    assert storage["audio_limit"] > 0, "a share of the store is reserved for audio"
+    assert health == {
         "status": "degraded",
+        "reasons": ["No worker is running."],
         "broker": "ok",
         "model_state": "offline",
         "queue_depth": 0,

@@ -316,7 +316,11 @@ def test_status_and_health_have_their_shapes(system: System, gateway: Gateway) -
     assert ready["vram"]["used_by_model"] == ready["vram"]["needed"] == 3000 * 2**20
     assert ready["backend"] == "CUDA0 (Scripted GPU)"
     health = gateway.http.get("/health").json()
-    assert set(health) == {"status", "broker", "model_state", "queue_depth", "dead_letters", "gpu", "workers"}
+    assert (health["status"], health["reasons"]) == ("ok", [])
+    assert set(health) == {
+        *("status", "reasons", "broker", "storage", "model_state"),
+        *("queue_depth", "dead_letters", "gpu", "workers"),
+    }
     assert set(health["gpu"]) == {"name", "driver", "vram_total", "vram_used", "vram_free", "temperature"}
     assert health["gpu"]["name"] == "Scripted GPU"
     for path in ("/health/live", "/health/ready"):
