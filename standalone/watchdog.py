@@ -41,9 +41,13 @@ def _others(group: int) -> list[int]:
     found = []
     for pid in psutil.pids():
         try:
-            if pid != os.getpid() and os.getpgid(pid) == group:
+            if pid == os.getpid() or os.getpgid(pid) != group:
+                continue
+            if (
+                psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+            ):  # ended; in a container nobody may collect it
                 found.append(pid)
-        except (ProcessLookupError, PermissionError):
+        except (ProcessLookupError, PermissionError, psutil.Error):
             continue
     return found
 

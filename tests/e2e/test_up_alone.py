@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from gpu_worker import ffmpeg
+from standalone import data_dir
 from standalone import up as up_module
 from standalone.errors import StartError
 from tests.e2e.test_up import EXPECTED_TEXT, Up, environment, free_port, run
@@ -213,6 +214,32 @@ def test_kill_9_leaves_no_process_and_the_folder_is_free(
     finally:
         again.process.terminate()
         assert again.process.wait(10) == 0
+
+
+def test_a_folder_is_not_free_while_its_nats_server_lives(
+    environment: dict[str, str], up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither `up` nor its watchdog is there any more, so nobody ends it: it has the lock as well."""
+    monkeypatch.setattr(data_dir, "ORPHAN_SECS", 0.5)
+    family = up.family()
+    up.child("watchdog").kill()
+    up.process.kill()
+    up.process.wait()
+    try:
+        with (
+            pytest.raises(
+                StartError, match=f"a nats-server whose `up` is gone .it was process {up.process.pid}"
+            ),
+            data_dir.locked(Path(environment["DATA_DIR"])),
+        ):
+            pytest.fail("two have the folder")
+    finally:
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(family, timeout=5)
+    with data_dir.locked(Path(environment["DATA_DIR"])):
+        pass
 
 
 def test_kill_9_in_the_middle_of_the_start_leaves_no_process(
