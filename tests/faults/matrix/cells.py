@@ -128,9 +128,14 @@ SINGLE = [
     and not (fault is Fault.RESTART and (part, phase) in NO_RESTART)
 ]
 CLUSTER = [
-    Cell(fault, Part.NATS, Phase.QUEUE, servers=3) for fault in (Fault.KILL, Fault.STOP, Fault.RESTART)
+    *(Cell(fault, Part.NATS, Phase.QUEUE, servers=3) for fault in (Fault.KILL, Fault.STOP, Fault.RESTART)),
+    *(
+        Cell(fault, Part.NATS, phase, servers=3)
+        for phase in (Phase.UPLOADING, Phase.TRANSCRIBING, Phase.ENDING, Phase.WEBHOOK)
+        for fault in (Fault.KILL, Fault.STOP)
+    ),
 ]
-"""The leader of WHISPER_JOBS killed and started again; one node frozen; all three restarted one after the other."""
+"""KILL: the leader of WHISPER_JOBS, started again. STOP+CONT: the leader frozen. Restart: all three, one after the other."""
 CELLS = SINGLE + CLUSTER
 
 

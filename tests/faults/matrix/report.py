@@ -42,6 +42,9 @@ id, and then everything must be done, told and tidied up. After that one more jo
 - **TERM**: an orderly stop. Another gateway or worker is there already; nats-server and `up` are away for 5 s.
 - **STOP+CONT**: frozen for 5 s, longer than the ack deadline. Another gateway or worker is there. Of `up` the whole tree.
 - **restart**: an orderly stop, and started again at once; of `up` by Ctrl-C, of the engine by unload and load.
+- On **3 servers** (NATS_REPLICAS=3): the leader of WHISPER_JOBS is killed and started again after 3 s, or frozen for 10 s; a
+  restart is that of all three, one after the other, each when all replicas are current again. A queue of 60 jobs is worked off
+  meanwhile, ten of them submitted during the fault, and `GET /jobs` is asked four times a second.
 
 What the columns say. *lost*: jobs, segments, ends or webhooks that were accepted and never came, or wrong words. *doubled*: a
 second job, segment, end or webhook (another `webhook-id`) for one; a client that sees an event twice, though it resumes

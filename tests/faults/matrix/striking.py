@@ -70,20 +70,23 @@ def _reload(url: str, signalled: Callable[[], None]) -> None:
     httpx.post(f"{url}/model/load", timeout=MODEL_SECS).raise_for_status()
 
 
-def strike_cluster(cluster: Cluster, view: View, fault: Fault) -> None:
+def strike_cluster(cluster: Cluster, view: View, fault: Fault, signalled: Callable[[], None]) -> None:
     """The node that leads the queue is killed or frozen; or all are restarted, one after the other."""
     leader = cluster.nodes[view.leader()]
     if fault is Fault.KILL:
         leader.stop(signal.SIGKILL)
+        signalled()
         time.sleep(NODE_DOWN_SECS)  # longer than it takes to elect another
         leader.start()
     elif fault is Fault.STOP:
         frozen = psutil.Process(leader.pid)
         frozen.suspend()
+        signalled()
         time.sleep(NODE_FREEZE_SECS)
         frozen.resume()
     else:
         for node in cluster.nodes.values():
             node.stop(signal.SIGTERM)
+            signalled()
             node.start()
             wait_until(view.is_whole, WHOLE_SECS, "all replicas are current")

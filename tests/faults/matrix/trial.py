@@ -71,8 +71,9 @@ class Trial:
     def _strike(self) -> None:
         if isinstance(self.stage, ServerStage) and self.stage.cluster is not None:
             self._signal_at = time.time()
-            with Meanwhile(self.stage.url, self._submit_unfollowed, MEANWHILE) as self._meanwhile:
-                strike_cluster(self.stage.cluster, self.view, self.cell.fault)
+            more = MEANWHILE if self.cell.phase is Phase.QUEUE else 0
+            with Meanwhile(self.stage.url, self._submit_unfollowed, more) as self._meanwhile:
+                strike_cluster(self.stage.cluster, self.view, self.cell.fault, self._signalled)
             return
         # Noted before the signal goes: what ends later has been met by it.
         self._signal_at = time.time()
