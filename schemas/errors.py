@@ -40,6 +40,7 @@ class ErrorCode(Told):
     AUDIO_TOO_LONG = "audio_too_long"
     DECODE_TIMEOUT = "decode_timeout"
     DECODE_KILLED = "decode_killed"
+    """Of earlier versions: an ffmpeg that somebody kills fails no job any more."""
     ENGINE_CRASHED = "engine_crashed"
     WORKER_CRASHED = "worker_crashed"
     TRANSCRIPTION_FAILED = "transcription_failed"

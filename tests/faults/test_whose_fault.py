@@ -12,14 +12,13 @@ import pytest
 
 from gpu_worker.blame import FIRST_PAUSE_SECS
 from gpu_worker.ffmpeg import ffmpeg
-from tests.support.disks import fill, read_only_disk, small_disk
+from tests.support.disk import exhaust, mounted, read_only_disk
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import Gateway, System
 from tests.support.waiting import wait_until
 
 TELEPHONE = AUDIO / "telephone.wav"
 ONE_TRY = {"JOB_MAX_ATTEMPTS": "1"}
-MIB = 2**20
 
 
 def queue(gateway: Gateway, path: Path = TELEPHONE) -> str:
@@ -47,8 +46,8 @@ def check_innocent(gateway: Gateway, job_id: str) -> dict[str, Any]:
 
 def test_jobs_wait_while_the_spool_is_full(system: System, tmp_path: Path) -> None:
     gateway = system.gateway()
-    with small_disk(tmp_path / "disk", 8 * MIB) as disk:
-        filler = fill(disk)
+    with mounted(tmp_path / "disk", 8) as disk:
+        filler = exhaust(disk)
         worker = system.worker(SPOOL_DIR=str(disk), **ONE_TRY)
         jobs = [queue(gateway) for _ in range(2)]
         wait_until(lambda: "No space left on device" in "".join(troubles(gateway)))
@@ -63,7 +62,7 @@ def test_jobs_wait_while_the_spool_is_full(system: System, tmp_path: Path) -> No
 def test_a_job_whose_audio_fills_the_spool_goes_to_another_worker(system: System, tmp_path: Path) -> None:
     """And does not hold up the others, although it comes back here from time to time."""
     gateway = system.gateway()
-    with small_disk(tmp_path / "disk", 4 * MIB) as disk:
+    with mounted(tmp_path / "disk", 4) as disk:
         worker = system.worker(SPOOL_DIR=str(disk), **ONE_TRY)
         large = queue(gateway, AUDIO / "long.ogg")  # 4.7 MB when it is decoded
         wait_until(lambda: "spool" in "".join(troubles(gateway)))

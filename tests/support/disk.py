@@ -1,10 +1,10 @@
-"""Real file systems of a few megabytes."""
+"""Real file systems: of a few megabytes, and read-only ones."""
 
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,3 +38,37 @@ def fill(folder: Path, left: int) -> Path:
             file.write(b"\0" * 2**20)
             file.flush()
     return ballast
+
+
+def exhaust(folder: Path) -> Path:
+    """A file that takes all the room of a disk, to the last byte."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * 65536)
+    return ballast
+
+
+class ReadOnly:
+    """A folder that can be made read-only, for root as well."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def set(self, is_read_only: bool) -> None:
+        mode = "ro" if is_read_only else "rw"
+        subprocess.run(["mount", "-o", f"remount,{mode},bind", str(self._folder)], check=True)
+
+
+@contextmanager
+def read_only_disk(folder: Path) -> Iterator[ReadOnly]:
+    folder.mkdir()
+    bound = subprocess.run(["mount", "--bind", str(folder), str(folder)], capture_output=True, check=False)
+    if bound.returncode:
+        pytest.skip(f"nothing can be mounted here: {bound.stderr.decode().strip()}")
+    disk = ReadOnly(folder)
+    disk.set(True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
