@@ -31,7 +31,8 @@ HEAD = """# Webhooks do not wait for each other
 What a healthy receiver notices while others are dead, slow or not there: 100 deliveries to it, one every 0.1 s, each timed from
 its publish to its POST. Before that, for 10 s, what gateway and nats-server use of a core while nothing is due but what waits.
 /health is asked ten times a second meanwhile. One gateway, one nats-server. Written by `make bench-webhooks`
-(`python -m benchmarks.webhooks --write`). Goals: p95 within 2 s, 5 % of a core, 100 ms.
+(`python -m benchmarks.webhooks --write`). Goals: p95 within 2 s, 5 % of a core, 100 ms. Compare with the first line: the load average tells
+what else the machine had to do.
 
 """
 
