@@ -52,9 +52,8 @@ class Claim:
             self.last_seq, self.segments = await patiently(
                 self._what("reading its log"), lambda: self._services.events.told_so_far(self._job_id)
             )
-            record = self.record = await self.change(
-                change
-            )  # the first time; then it says that we have it still
+            # The first time this claims the job; later it says that we have it still.
+            record = self.record = await self.change(change)
             started = started or _started(record)
             try:
                 tell = partial(self._services.events.append_next, started, self.last_seq)
