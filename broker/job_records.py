@@ -4,6 +4,7 @@ import logging
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from typing import Self
 
 import msgspec
 from nats.js import JetStreamContext
@@ -38,7 +39,7 @@ class JobRecords:
         """Records as we wrote them last, with their revisions: a change then costs one round trip and not two."""
 
     @classmethod
-    async def open(cls, js: JetStreamContext) -> "JobRecords":
+    async def open(cls, js: JetStreamContext) -> Self:
         with mapped_errors():
             return cls(js, await js.key_value(subjects.RECORDS_BUCKET))
 

@@ -21,7 +21,7 @@ from gpu_worker.settings import WorkerSettings
 from gpu_worker.settling import Settling
 from gpu_worker.spool import Spool
 from schemas.events import JobEvent, SegmentAdded
-from schemas.job_lifecycle import Cancelled, Change, IllegalChange
+from schemas.job_lifecycle import Cancelled, Change, Claimed, IllegalChange
 from schemas.jobs import JobRecord, JobRequest, JobStatus, Segment
 from schemas.model import GpuStatus
 
@@ -82,6 +82,29 @@ async def test_nothing_is_told_of_a_job_that_is_cancelled_right_after_it_is_clai
     await submit(js, broker_settings)
     services.events = log = CancelledMeanwhile(js)
     log.services = services
+    with pytest.raises((IllegalChange, Conflict)):
+        await Claim("j1", services).take(None)
+    assert await told(js) == ["queued", "cancelled"]
+
+
+class CancelledOnceClaimed(JobRecords):
+    """The job is cancelled, and that is told, right after it is claimed."""
+
+    services: Services
+
+    async def change(self, job_id: str, change: Change) -> JobRecord:
+        record = await super().change(job_id, change)
+        if isinstance(change, Claimed):
+            await cancel(self.services)
+        return record
+
+
+async def test_the_fence_begins_before_the_claim(
+    js: JetStreamContext, broker_settings: BrokerSettings, services: Services
+) -> None:
+    await submit(js, broker_settings)
+    services.records = records = await CancelledOnceClaimed.open(js)
+    records.services = services
     with pytest.raises((IllegalChange, Conflict)):
         await Claim("j1", services).take(None)
     assert await told(js) == ["queued", "cancelled"]
