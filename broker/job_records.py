@@ -136,8 +136,10 @@ class JobRecords:
         with mapped_errors():
             try:
                 entry = await self._bucket.get(job_id)
-            except KeyNotFoundError:
-                return await self._queued(job_id), 0
+            except KeyNotFoundError as error:
+                # A record that was deleted has left a marker, and the next is written over that.
+                marker = error.entry.revision if error.entry is not None else None
+                return await self._queued(job_id), marker or 0
             revision, place = entry.revision or 0, KV_KEY.format(subjects.RECORDS_BUCKET, job_id)
             record = usable(partial(inputs.record, job_id), place, revision, entry.value or b"")
             # Where the record cannot be used the submission counts, and the next change is written over the record.

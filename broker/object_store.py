@@ -25,7 +25,7 @@ from broker.errors import BrokerError, ObjectMissing
 from broker.object_reading import ObjectReader, digest_text
 from broker.pipeline import Pipeline, pipeline
 from broker.reading import usable
-from broker.scanning import scan
+from broker.scanning import Stored, scan
 from broker.topology import OBJECT_STREAM
 from schemas.inputs import OBJECT_META, ObjectMeta
 from schemas.model import Room
@@ -120,12 +120,7 @@ class ObjectStore:
 
         A meta that cannot be used, or that says that it is of another object, is left out: it is nobody's.
         """
-        found = []
-        async for stored in scan(self._js, self._stream, f"$O.{self._bucket}.M.>"):
-            info = usable(OBJECT_META.read, stored.subject, stored.seq, stored.body)
-            if info is not None and not info.deleted and self._meta(info.name) == stored.subject:
-                found.append((info, stored.time))
-        return found
+        return [(meta, stored.time) async for stored, meta in self._metas() if meta is not None]
 
     async def room(self) -> Room:
         """How full the bucket is. Raises Unavailable."""
@@ -134,25 +129,39 @@ class ObjectStore:
         limit = info.config.max_bytes or 0
         return Room(used=info.state.bytes, limit=limit if limit > 0 else None)
 
-    async def sweep_chunks(self, older_than: datetime) -> int:
-        """Remove chunks that belong to no object, of uploads that have stood still since then; of how many uploads.
+    async def sweep(self, older_than: datetime) -> int:
+        """Remove what belongs to no object and has not changed since then: chunks of broken uploads, metas that are nobody's.
 
-        Raises Unavailable.
+        Of how many subjects. Raises Unavailable.
         """
+        known, orphans = set[str](), set[str]()
+        async for stored, meta in self._metas():
+            if meta is not None:
+                known.add(self._chunks(meta.nuid))
+            elif stored.time < older_than:
+                orphans.add(stored.subject)
         with mapped_errors():
-            info = await self._js.stream_info(self._stream, subjects_filter=self._chunks("*"))
-        known = {self._chunks(found.nuid) for found, _ in await self.objects()}
-        swept = 0
-        for subject in set(info.state.subjects or {}) - known:
-            with mapped_errors():
-                try:
-                    newest = await self._js.get_last_msg(self._stream, subject)
-                except NotFoundError:  # another gateway was faster
-                    continue
-                if newest.time is not None and newest.time < older_than:
-                    await self._js.purge_stream(self._stream, subject=subject)
-                    swept += 1
-        return swept
+            info = await self._js.stream_info(self._stream, subjects_filter=self._chunks(">"))
+        orphans |= set(info.state.subjects or {}) - known
+        return sum([await self._sweep(subject, older_than) for subject in orphans if _is_literal(subject)])
+
+    async def _sweep(self, subject: str, older_than: datetime) -> bool:
+        with mapped_errors():
+            try:
+                newest = await self._js.get_last_msg(self._stream, subject)
+            except NotFoundError:  # another gateway was faster
+                return False
+            if newest.time is None or newest.time >= older_than:
+                return False
+            await self._js.purge_stream(self._stream, subject=subject)
+        return True
+
+    async def _metas(self) -> AsyncIterator[tuple[Stored, ObjectMeta | None]]:
+        """Each meta that is stored; None for one that cannot be used, is of another object, or marks a removal."""
+        async for stored in scan(self._js, self._stream, f"$O.{self._bucket}.M.>"):
+            meta = usable(OBJECT_META.read, stored.subject, stored.seq, stored.body)
+            is_usable = meta is not None and not meta.deleted and self._meta(meta.name) == stored.subject
+            yield stored, meta if is_usable else None
 
     def _chunks(self, nuid: str) -> str:
         return f"$O.{self._bucket}.C.{nuid}"
@@ -213,3 +222,8 @@ async def _finish(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await task
         raise
+
+
+def _is_literal(subject: str) -> bool:
+    """False for one that stands for others, too: nats-server stores messages with a `*` in their subject."""
+    return not {"*", ">"} & set(subject.split("."))

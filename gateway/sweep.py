@@ -65,10 +65,10 @@ class Sweep:
         for name in superfluous(stored, await self._records.all(), now, self._retention):
             log.info("sweep: the audio %s goes", name)
             await self._audio.delete(name)
-        if swept := await self._audio.sweep_chunks(now - ORPHAN_AGE):
+        if swept := await self._audio.sweep(now - ORPHAN_AGE):
             log.info("sweep: %d broken uploads go", swept)
         # A result that is written again leaves the chunks of the one before to whoever is reading them.
-        await self._results.sweep_chunks(now - RESULT_GRACE)
+        await self._results.sweep(now - RESULT_GRACE)
 
 
 def superfluous(

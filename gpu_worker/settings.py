@@ -15,13 +15,14 @@ import psutil
 from broker.connection import BrokerSettings
 from gpu_worker.stretches import PlanSettings
 from schemas.jobs import MAX_BEAM_SIZE
+from schemas.limits import ID_PATTERN
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     log_level: str = "info"
-    worker_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = ""
+    worker_id: Annotated[str, msgspec.Meta(pattern=f"^$(?!\\n)|{ID_PATTERN}")] = ""
     """One token of a subject. Default: host name and process id."""
     whisper_model: str = "large-v3"
     whisper_model_path: str = ""

@@ -22,7 +22,7 @@ from standalone import bench_report, operator, timeline
 from standalone.client import ClientError, GatewayClient
 from standalone.errors import StartError
 from standalone.models import ModelError
-from standalone.terminal import screen, show, transcribe
+from standalone.terminal import printable, screen, show, transcribe
 from standalone.up import claimed, find_model, settings_for, transcribe_one
 from standalone.up import up as run_system
 
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def jobs(arguments: argparse.Namespace) -> None:
     for job in GatewayClient(arguments.url).jobs():
-        print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {job['filename'] or ''}")
+        print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {printable(job['filename'] or '')}")
 
 
 def cancel(arguments: argparse.Namespace) -> None:
@@ -142,7 +142,9 @@ def health(arguments: argparse.Namespace) -> int:
 def dead(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         for letter in asyncio.run(operator.dead_letters(broker(arguments))):
-            print(f"{letter.seq}  {letter.at:%Y-%m-%d %H:%M:%S}  {letter.subject}  {letter.reason}")
+            print(
+                f"{letter.seq}  {letter.at:%Y-%m-%d %H:%M:%S}  {printable(letter.subject)}  {printable(letter.reason)}"
+            )
         return 0
     try:
         for subject in asyncio.run(operator.requeue(broker(arguments), arguments.numbers)):

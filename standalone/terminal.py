@@ -20,6 +20,11 @@ screen = Console(stderr=True, highlight=False)
 """Progress goes to stderr, transcripts to stdout, so that a pipe gets the text alone."""
 
 
+def printable(text: str) -> str:
+    """What somebody else has written, without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds, as 0:01:05.20."""
     minutes, rest = divmod(seconds, 60)

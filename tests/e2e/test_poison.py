@@ -2,17 +2,19 @@
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
+from broker.object_store import ObjectStore
 from schemas import subjects
 from tests.support.http import AUDIO, finish, submit, words
 from tests.support.interjector import Interjector
-from tests.support.jetstream import messages, object_names, publish, with_client
+from tests.support.jetstream import messages, object_bytes, object_names, publish, with_client
 from tests.support.models import wait_for_worker
 from tests.support.nats_process import NatsProcess
 from tests.support.samples import NONSENSE, samples
@@ -235,3 +237,30 @@ def test_what_this_user_may_not_do_is_refused_and_not_called_unavailable(
     finally:
         system.close()
         print(system.logs())
+
+
+def test_what_lies_in_the_bucket_and_is_nobodys_is_swept_and_nothing_else(running: Running) -> None:
+    """Chunks below any name, metas that are none; and a subject that stands for everybody's is not taken literally."""
+    system = running[0]
+    bucket = subjects.AUDIO_BUCKET
+
+    async def fill(client: Client) -> tuple[int, list[str]]:
+        js = client.jetstream()
+        store = ObjectStore(js, bucket)
+        await store.put("good", _pieces())
+        for subject in ("C.deep.er", "C.flat", "C.*", "M.bm8", "M.not.a.name", "M.*"):
+            await client.publish(f"$O.{bucket}.{subject}", b"x")
+        await client.flush()
+        await js.publish(f"$O.{bucket}.C.last", b"x")
+        return await store.sweep(datetime.now(UTC) + timedelta(minutes=1)), [
+            info.name for info, _ in await store.objects()
+        ]
+
+    swept, left = with_client(system.nats.url, fill)
+    assert swept >= 5
+    assert "good" in left
+    assert object_bytes(system.nats.url, bucket, "good") == b"good"
+
+
+async def _pieces() -> AsyncIterator[bytes]:
+    yield b"good"

@@ -342,3 +342,15 @@ async def test_a_job_that_is_in_the_queue_again_is_not_requeued_twice(
     await queue.submit("j", JobRequest())
     with pytest.raises(AlreadySubmitted):
         await dead.requeue(letter.seq)
+
+
+async def test_a_record_that_somebody_has_deleted_is_written_again(
+    js: JetStreamContext, broker_settings: BrokerSettings
+) -> None:
+    """`nats kv del` leaves a marker, over which the next record must be written."""
+    records = await JobRecords.open(js)
+    await WorkQueue(js, broker_settings).submit("j", JobRequest())
+    bucket = await js.key_value(subjects.RECORDS_BUCKET)
+    await bucket.put("j", b"not a record")
+    await bucket.delete("j")
+    assert (await records.change("j", Cancelled(at=NOW))).status is JobStatus.CANCELLED

@@ -68,3 +68,10 @@ def publish(url: str, *said: tuple[str, bytes]) -> None:
         await client.flush()
 
     with_client(url, say)
+
+
+def object_bytes(url: str, bucket: str, name: str) -> bytes:
+    async def read(js: JetStreamContext) -> bytes:
+        return (await (await js.object_store(bucket)).get(name)).data or b""
+
+    return with_jetstream(url, read)

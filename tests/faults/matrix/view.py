@@ -164,7 +164,7 @@ class View:
         orphans = superfluous(stored, await records.all(), now + ORPHAN_AGE, timedelta.max)
         for name in orphans:
             await store.delete(name)
-        return len(orphans) + await store.sweep_chunks(now)
+        return len(orphans) + await store.sweep(now)
 
 
 async def _within(work: Coroutine[Any, Any, T], secs: float) -> T:
