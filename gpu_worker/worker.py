@@ -86,8 +86,9 @@ class Worker:
                     announcing = self._announcer.run(statuses, services.events, self._model, self._machine)
                     tasks.create_task(announcing, name="announce")
             finally:
-                await self._hand_over(intake)
-                await self._announcer.sign_off(statuses)
+                async with asyncio.TaskGroup() as farewells:  # a server that is silent costs each its time
+                    farewells.create_task(self._hand_over(intake), name="hand over")
+                    farewells.create_task(self._announcer.sign_off(statuses), name="sign off")
 
     async def _probe(self) -> None:
         """Raises what is wrong with this machine."""
