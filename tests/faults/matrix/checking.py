@@ -65,7 +65,7 @@ class Facts(msgspec.Struct, kw_only=True):
     """Each job that a client was told is accepted, and what it says."""
     events: list[Event] = []
     records: dict[str, list[Version]] = {}
-    """The versions of each job's record, in order; some are missed while nats-server is away."""
+    """The versions of each job's record, in order; one that lives for a moment may be missed."""
     heard: dict[str, Heard] = {}
     posts: list[tuple[str, str]] = []
     """Webhook id and job of each POST about a job's end that the receiver has taken."""

@@ -168,7 +168,7 @@ class Trial:
             facts.longest_silence = round(self._meanwhile.longest_silence, 1)
         facts.posts, facts.left = [*self.told()], self._left
         facts.streams = {follower.job: [*follower.seen] for follower in self._followers()}
-        facts.records = dict(self.view.records)
+        facts.records = self._read(self.view.records, {}, facts)
         facts.events = self._read(self.view.events, [], facts)
         for job in facts.spoken:
             if (answer := self._read(partial(heard, self.stage.url(), job), None, facts)) is not None:

@@ -14,12 +14,13 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.api import StreamSource
 from nats.js.errors import APIError, NoStreamResponseError
 
 from broker.errors import BrokerError
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
-from broker.topology import KV_KEY
+from broker.topology import KV_STREAM
 from gateway.sweep import ORPHAN_AGE, superfluous
 from schemas import subjects
 from tests.faults.matrix.checking import TERMINAL, Event, Version
@@ -33,6 +34,7 @@ STREAMS = {
     "webhooks": subjects.WEBHOOKS_STREAM,
     "audio": f"OBJ_{subjects.AUDIO_BUCKET}",
 }
+VERSIONS = "FAULTS_RECORDS"
 T = TypeVar("T")
 Said = tuple[str, bytes]
 """Subject and body."""
@@ -45,8 +47,6 @@ class View:
         self._news = threading.Condition()
         self.said: list[Said] = []
         """Every event since the beginning, but for those told while the server was away."""
-        self.records: dict[str, list[Version]] = defaultdict(list)
-        """Each version of each record, but for those written while this connection was lost."""
         self._client: Client = self.call(self._connect(urls))
 
     def call(self, work: Coroutine[Any, Any, T], secs: float = CALL_SECS) -> T:
@@ -87,6 +87,10 @@ class View:
         """All events of all jobs, in order."""
         return self.call(self._events(), 3 * CALL_SECS)
 
+    def records(self) -> dict[str, list[Version]]:
+        """The versions of each job's record, in order."""
+        return self.call(self._records(), 3 * CALL_SECS)
+
     def sweep(self) -> int:
         """Remove what the gateway's sweep removes after an hour: what is left of uploads that broke off; of how many."""
         return self.call(self._sweep())
@@ -110,15 +114,11 @@ class View:
             urls, max_reconnect_attempts=-1, reconnect_time_wait=0.1, ping_interval=2, error_cb=ignore
         )
         await client.subscribe(subjects.ALL_EVENTS, cb=self._hear)
-        await client.subscribe(KV_KEY.format(subjects.RECORDS_BUCKET, "*"), cb=self._note)
         await client.flush()
+        # The bucket keeps the last version of a record; nats-server copies each to a stream that keeps all.
+        source = StreamSource(name=KV_STREAM.format(subjects.RECORDS_BUCKET))
+        await client.jetstream().add_stream(name=VERSIONS, sources=[source], num_replicas=min(len(urls), 3))
         return client
-
-    async def _note(self, message: Msg) -> None:
-        if message.data:  # else it is a deletion
-            record = json.loads(message.data)
-            version = Version(record["attempts"], record["committed"], record["status"] in TERMINAL)
-            self.records[subjects.last_token(message.subject)].append(version)
 
     async def _hear(self, message: Msg) -> None:
         with self._news:
@@ -148,12 +148,27 @@ class View:
         return all(c and c.leader and all(r.current for r in c.replicas or []) for c in clusters)
 
     async def _events(self) -> list[Event]:
-        pattern = f"{subjects.EVENTS_PREFIX}.>"
-        info = await self._js.stream_info(subjects.EVENTS_STREAM, subjects_filter=pattern)
+        return [
+            _event(message)
+            for message in await self._read(subjects.EVENTS_STREAM, f"{subjects.EVENTS_PREFIX}.>")
+        ]
+
+    async def _records(self) -> dict[str, list[Version]]:
+        found: dict[str, list[Version]] = defaultdict(list)
+        for message in await self._read(VERSIONS, ">"):
+            if message.data:  # else it is a deletion
+                record = json.loads(message.data)
+                version = Version(record["attempts"], record["committed"], record["status"] in TERMINAL)
+                found[subjects.last_token(message.subject)].append(version)
+        return dict(found)
+
+    async def _read(self, stream: str, pattern: str) -> list[Msg]:
+        """All messages of a stream that match."""
+        info = await self._js.stream_info(stream, subjects_filter=pattern)
         count = sum((info.state.subjects or {}).values())
-        following = await self._js.subscribe(pattern, stream=subjects.EVENTS_STREAM, ordered_consumer=True)
+        following = await self._js.subscribe(pattern, stream=stream, ordered_consumer=True)
         try:
-            return [_event(await following.next_msg(timeout=CALL_SECS)) for _ in range(count)]
+            return [await following.next_msg(timeout=CALL_SECS) for _ in range(count)]
         finally:
             await following.unsubscribe()
 
