@@ -11,8 +11,10 @@ import psutil
 
 from tests.faults.matrix.cells import CELLS, Cell, Part
 from tests.faults.matrix.checking import Facts
-from tests.faults.matrix.stage import ServerStage, Stage, UpStage
+from tests.faults.matrix.server_stage import ServerStage
+from tests.faults.matrix.stage import Stage
 from tests.faults.matrix.trial import MISHAPS, Trial
+from tests.faults.matrix.up_stage import UpStage
 
 PR_SET_CHILD_SUBREAPER = 36
 TIDY_SECS = 5
@@ -64,8 +66,6 @@ def play(cell: Cell, folder: Path, model: Path) -> Facts:
         facts.trouble.append(f"at the stop: {type(error).__name__}: {error}")
     facts.died += stage.died
     facts.processes = stage.left_behind + eventually_empty("processes", folder)
-    for process in left_processes():
-        process.kill()
     print(stage.logs())
     return facts
 
@@ -76,7 +76,11 @@ def main() -> None:
         del os.environ[variable]  # what the developer has set must not change what is tried
     adopt_orphans()
     [cell] = [cell for cell in CELLS if cell.name == name]
-    facts = play(cell, folder, model)
+    try:
+        facts = play(cell, folder, model)
+    finally:
+        for process in left_processes():  # whatever has happened, nothing of a cell lives on
+            process.kill()
     (folder / "facts.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts)))
 
 

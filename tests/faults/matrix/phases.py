@@ -8,7 +8,8 @@ import httpx
 from tests.faults.matrix import recordings
 from tests.faults.matrix.cells import QUEUE, Part, Phase
 from tests.faults.matrix.checking import TERMINAL
-from tests.faults.matrix.stage import WORDS, ServerStage, children_named
+from tests.faults.matrix.server_stage import ServerStage
+from tests.faults.matrix.stage import WORDS, children_named
 from tests.faults.matrix.view import wait_until
 
 if TYPE_CHECKING:

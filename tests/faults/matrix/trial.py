@@ -15,7 +15,8 @@ from tests.faults.matrix.cells import QUEUE, Cell, Phase
 from tests.faults.matrix.checking import Facts, Spoken
 from tests.faults.matrix.client import Follower, Meanwhile, Submission, heard
 from tests.faults.matrix.phases import MEANWHILE, reach
-from tests.faults.matrix.stage import ServerStage, Stage
+from tests.faults.matrix.server_stage import ServerStage
+from tests.faults.matrix.stage import Stage
 from tests.faults.matrix.striking import strike, strike_cluster
 from tests.faults.matrix.view import AWAY, View
 from tests.support.receiver import Receiver
