@@ -105,8 +105,9 @@ class ObjectStore:
         except ObjectMissing:
             return
         with mapped_errors():
-            await self._js.purge_stream(self._stream, subject=self._meta(name))
+            # The meta goes last: where the broker fails in between, the next call finds what is left by it.
             await self._js.purge_stream(self._stream, subject=self._chunks(info.nuid))
+            await self._js.purge_stream(self._stream, subject=self._meta(name))
 
     async def digest(self, name: str) -> str | None:
         """Of an object's content, as `digest_text` writes it; None where there is no such object. Raises Unavailable."""
