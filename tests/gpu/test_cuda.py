@@ -4,19 +4,16 @@
 """
 
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import pynvml
 import pytest
 
 from gpu_worker.gpu import NvmlGpu
+from tests.gpu.holding import holding
 from tests.support.http import AUDIO, EXPECTED, finish, submit, words
 from tests.support.models import ASYNC, REFUSE, following, load, post, status, unload, wait_for_worker
 from tests.support.system import Gateway, System
 
-HOLDER = Path(__file__).with_name("vram_holder.py")
 MIB = 2**20
 
 
@@ -25,16 +22,6 @@ def used() -> int:
     seen = NvmlGpu(None).status()
     assert seen is not None
     return seen.vram_used
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _needs_a_gpu() -> None:
-    try:
-        pynvml.nvmlInit()
-        if pynvml.nvmlDeviceGetCount() == 0:
-            pytest.skip("NVML knows of no GPU")
-    except pynvml.NVMLError as error:
-        pytest.skip(f"there is no NVIDIA GPU: {error}")
 
 
 @pytest.fixture
@@ -51,12 +38,8 @@ def gateway(system: System) -> Gateway:
 @pytest.fixture
 def holder() -> Iterator[subprocess.Popen[bytes]]:
     """Another process that takes all VRAM but 64 MiB, until it is killed."""
-    process = subprocess.Popen([sys.executable, str(HOLDER), "64"], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"holding\n"
-    yield process
-    process.kill()
-    process.wait()
+    with holding(64) as process:
+        yield process
 
 
 def test_load_transcribe_unload_gives_all_vram_back(gateway: Gateway) -> None:
