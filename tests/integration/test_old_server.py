@@ -6,7 +6,7 @@ import json
 import pytest
 
 from broker.connection import BrokerSettings, connect
-from broker.errors import Unavailable
+from broker.errors import Refused
 
 
 async def old_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -21,6 +21,6 @@ async def old_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def test_it_is_refused() -> None:
     async with await asyncio.start_server(old_server, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(Unavailable, match=r"nats-server 2\.11 or later is needed, this is 2\.10"):
+        with pytest.raises(Refused, match=r"nats-server 2\.11 or later is needed, this is 2\.10"):
             async with connect(BrokerSettings(nats_url=f"nats://127.0.0.1:{port}"), "test"):
                 pytest.fail("a connection was made")
