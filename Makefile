@@ -6,11 +6,11 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks lock clean
+.PHONY: help setup dev run test slow fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
-	@echo "make setup | test | fuzz | faults [ONLY=...] | mutants | soak MINUTES=60 | check | bench | bench-webhooks"
+	@echo "make setup | test | slow | fuzz | faults [ONLY=...] | mutants | soak MINUTES=60 | check | bench | bench-webhooks"
 	@echo "make cuda-wheel | docker-test | generate | lock | clean"
 
 # Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
@@ -40,13 +40,17 @@ test: dev
 mutants: dev
 	$(BIN)/python -m tests.mutants -j 2
 
+# Load, long waits and matrices of signals: minutes.
+slow: dev
+	$(BIN)/pytest -n 2 --dist worksteal -m slow --deselect tests/faults/test_random.py
+
 # Random bytes and mutated messages on every subject and in every bucket of a running system, for a minute.
 fuzz: dev
 	FUZZ_SECS=60 $(BIN)/pytest -rP tests/fuzz
 
 # Random faults against real processes, for as long as asked.
 soak: dev
-	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -rP tests/faults/test_random.py
+	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -rP -m slow tests/faults/test_random.py
 
 # Each part ended, frozen and restarted in each phase of a job; writes docs/evidence/faults.md unless ONLY is given.
 ONLY ?=

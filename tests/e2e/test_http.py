@@ -281,6 +281,7 @@ def random_form(size: int, piece: bytes) -> Iterator[bytes]:
     yield b"\r\n--xyz--\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_gib_go_through_with_flat_memory(system: System) -> None:
     gateway = system.gateway()

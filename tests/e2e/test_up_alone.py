@@ -27,6 +27,8 @@ from tests.support.http import AUDIO
 from tests.support.nats_process import NatsProcess
 from tests.support.system import System
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["environment"]
 NOISE_SECS = 2.0
 """Tests run beside others: a Python that takes 0.3 s to start then takes 1.5."""

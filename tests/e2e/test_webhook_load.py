@@ -13,6 +13,8 @@ from tests.support.receiver import HANG, Receiver
 from tests.support.system import System
 from tests.support.webhook_load import Figures, Healthy, fill, measure
 
+pytestmark = pytest.mark.slow
+
 WITHIN_SECS = 2.0
 """Each delivery to a healthy receiver (p95)."""
 HEALTH_SECS = 0.1

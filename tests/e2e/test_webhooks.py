@@ -171,6 +171,7 @@ def test_what_is_under_way_goes_to_another_gateway_at_once(system: System) -> No
     receiver.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("done")
 def test_a_gateway_that_is_killed_in_a_try_is_followed_by_another(system: System) -> None:
     receiver = Receiver(lambda number: HANG if number == 1 else 204)

@@ -30,6 +30,8 @@ from tests.support.http import AUDIO, TERMINAL
 from tests.support.receiver import Receiver
 from tests.support.system import Gateway, Process, System
 
+pytestmark = pytest.mark.slow
+
 MIN_STEPS = 200
 KILLED = ("engine_crashed", "worker_crashed", "model_unavailable", "decode_killed")
 STUCK_SECS = 60

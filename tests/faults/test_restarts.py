@@ -180,6 +180,7 @@ def open_files(worker: Process) -> int:
     return psutil.Process(worker.pid).num_fds()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_fifty_lives_leave_no_engine_and_no_file_descriptor(system: System, gateway: Gateway) -> None:
     """The real engine, fifty times loaded and unloaded."""

@@ -59,6 +59,7 @@ def test_jobs_wait_while_the_spool_is_full(system: System, tmp_path: Path) -> No
         assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_job_whose_audio_fills_the_spool_goes_to_another_worker(system: System, tmp_path: Path) -> None:
     """And does not hold up the others, although it comes back here from time to time."""
     gateway = system.gateway()

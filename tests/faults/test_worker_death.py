@@ -54,6 +54,7 @@ def check_whole(job: dict[str, Any]) -> None:
     assert difflib.SequenceMatcher(None, words(job).split(), expected, autojunk=False).ratio() > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_outlives_its_worker(system: System, long_audio: bytes, sig: signal.Signals) -> None:
     gateway = system.gateway()
@@ -101,6 +102,7 @@ def test_the_engine_dies_with_its_killed_worker_and_the_spool_is_swept(
     assert len(list(system.spool.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_killed_costs_no_segment(system: System, long_audio: bytes) -> None:
     gateway = system.gateway()
     worker = system.worker(STRETCH_SECS="30")
