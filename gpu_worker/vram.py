@@ -14,7 +14,7 @@ BYTES_PER_VALUE = 2
 KEYS_AND_VALUES = 2
 
 OUT_OF_MEMORY = re.compile(
-    r"out of memory|cudaMalloc failed|cudaErrorMemoryAllocation|ALLOC_FAILED"
+    r"out of memory|cudaMalloc failed|cudaErrorMemoryAllocation|ALLOC_FAILED|resource allocation failed"
     r"|failed to allocate (?:\w+ )*(?:buffer|memory)|no memory for the decoder",
     re.IGNORECASE,
 )

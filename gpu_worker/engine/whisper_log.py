@@ -39,4 +39,7 @@ class WhisperLog:
 
     def backend_name(self) -> str:
         """`cpu` unless whisper.cpp said that it uses something else: the fallback is silent otherwise."""
-        return f"{self.backend} ({self.device})" if self.device else self.backend.lower()
+        name = self.backend.lower()
+        if name == "cpu":  # a build with CUDA tells of its devices also where it does not use them
+            return name
+        return f"{self.backend} ({self.device})" if self.device else name

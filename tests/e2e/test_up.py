@@ -41,6 +41,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "DATA_DIR": str(tmp_path / "data"),
         "MODELS_DIR": str(tmp_path / "models"),
         "SPOOL_DIR": str(tmp_path / "spool"),
+        "WHISPER_USE_GPU": "false",
         "COLUMNS": "200",
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -1,6 +1,6 @@
 """The whole life on a real GPU. Skipped, with the reason, where there is none or the engine is built for the CPU.
 
-`make cuda-wheel` builds an engine for it; docs/operations.md says how these tests are run on a machine with a GPU.
+`make cuda-wheel` builds an engine for it; docs/evidence/gpu.md says how these tests are run on a machine with a GPU.
 """
 
 import subprocess
@@ -27,7 +27,7 @@ def used() -> int:
 @pytest.fixture
 def gateway(system: System) -> Gateway:
     gateway = system.gateway(**REFUSE)
-    system.worker(GPU_POLL_INTERVAL_SECS="1")
+    system.worker(WHISPER_USE_GPU="true", GPU_POLL_INTERVAL_SECS="1")
     wait_for_worker(gateway.http)
     if load(gateway.http)["backend"] == "cpu":
         pytest.skip("this pywhispercpp is built for the CPU: make cuda-wheel")

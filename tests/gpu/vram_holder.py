@@ -5,7 +5,9 @@ import signal
 import sys
 
 CUDA = ctypes.CDLL("libcuda.so.1")
-STEP = 64 * 2**20
+MIB = 2**20
+STEPS = (64 * MIB, 2 * MIB)
+"""Large ones first: there may be 140 GB to take."""
 
 
 def call(name: str, *arguments: object) -> None:
@@ -21,11 +23,11 @@ def main() -> None:
     call("cuDeviceGet", ctypes.byref(device), 0)
     call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
     call("cuCtxSetCurrent", context)
-    while True:
-        call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        if free.value < int(sys.argv[1]) * 2**20 + STEP:
-            break
-        call("cuMemAlloc_v2", ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(STEP))
+    call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    for step in STEPS:
+        while free.value >= int(sys.argv[1]) * MIB + step:
+            call("cuMemAlloc_v2", ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(step))
+            call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
     sys.stdout.write("holding\n")
     sys.stdout.flush()
     signal.pause()

@@ -35,7 +35,7 @@ RATE = 16_000
 
 
 def load(model: Path) -> Load:
-    return Load(model_path=str(model), threads=2, beam_size=5)
+    return Load(model_path=str(model), threads=2, beam_size=5, use_gpu=False)
 
 
 def order(pcm: Path, samples: int, language: str = "en", beam_size: int = 5, prompt: str = "") -> Transcribe:

@@ -36,6 +36,7 @@ def test_what_is_lacking(free: int | None, needed: int, expected: str | None) ->
         "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3094.36 MiB on device 0: cudaMalloc failed: out of memory",
         "CUDA error: out of memory",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDA error: the resource allocation failed",  # cuBLAS 12 and 13 say the same so
         "ggml_gallocr_reserve_n: failed to allocate CUDA0 buffer of size 207880192",
         "whisper_kv_cache_init: failed to allocate memory for the kv cache",
         "the warm-up failed: there is no memory for the decoder's cache",
