@@ -37,22 +37,26 @@ class DeadLetters:
 
         A message so large that the headers beside it would be too much is cut, and the reason says so.
         """
+        place = subjects.dead(subject)
         try:
-            await self._store(subject, body, reason, letter_id)
+            await self.keep(place, subject, body, reason, letter_id)
         except TooLarge:
             kept = body[: len(body) // 2]
-            await self._store(
-                subject, kept, f"{reason} (only its first {len(kept)} bytes are kept)", letter_id
-            )
+            told = f"{reason} (only its first {len(kept)} bytes are kept)"
+            await self.keep(place, subject, kept, told, letter_id)
 
-    async def _store(self, subject: str, body: bytes, reason: str, letter_id: str) -> None:
+    async def keep(self, place: str, subject: str, body: bytes, reason: str, letter_id: str) -> None:
+        """Keep a message of `subject` whole, on the subject `place`, once per `letter_id`.
+
+        Raises TooLarge, StorageFull, Unavailable.
+        """
         headers = {
             subjects.ORIGIN_HEADER: subject,
             subjects.REASON_HEADER: clipped(" ".join(reason.split())),  # a header is one line
             str(Header.MSG_ID.value): letter_id,
         }
         with mapped_errors():
-            await self._js.publish(subjects.dead(subject), body, headers=headers)
+            await self._js.publish(place, body, headers=headers)
 
     async def all(self) -> list[DeadLetter]:
         """Oldest first. Raises Unavailable."""

@@ -12,7 +12,7 @@ from nats.js import JetStreamContext
 from broker.connection import mapped_errors
 from broker.dead_letters import DeadLetters
 from broker.deleting import delete_message
-from broker.errors import AlreadySubmitted
+from broker.errors import AlreadySubmitted, Refused, TooLarge
 from broker.scanning import Stored, scan
 from schemas import subjects
 
@@ -57,19 +57,23 @@ class Rescue:
 
     async def _put_back(self, stream: str, stored: Stored) -> None:
         log.warning("%s was forgotten by its consumer, it is put back", stored.subject)
-        await self._dead.add(stored.subject, stored.body, REASON, f"rescue {stream} {stored.seq}")
+        place, letter_id = subjects.rescued(stored.subject), f"rescue {stream} {stored.seq}"
+        try:
+            await self._dead.keep(place, stored.subject, stored.body, REASON, letter_id)
+        except TooLarge as error:
+            log.error("%s stays where it is until nats-server is restarted: %s", stored.subject, error)
+            return
         await delete_message(self._js, stream, stored.seq)
         await self._finish()
 
     async def _finish(self) -> None:
         """Also what another gateway has begun and not brought to an end."""
-        if await self._dead.count() == 0:
-            return
-        for letter in await self._dead.all():
-            if letter.reason == REASON:
-                try:
-                    await self._dead.requeue(letter.seq)
-                except AlreadySubmitted:
-                    await self._dead.remove(letter.seq)
-                except KeyError:  # another gateway was faster
-                    continue
+        async for letter in scan(self._js, subjects.DEAD_STREAM, subjects.ALL_RESCUED):
+            try:
+                await self._dead.requeue(letter.seq)
+            except AlreadySubmitted:
+                await self._dead.remove(letter.seq)
+            except KeyError:  # another gateway was faster
+                continue
+            except Refused as error:  # somebody else has written it, and the others must not wait for it
+                log.warning("the dead letter %d is left where it is: %s", letter.seq, error)

@@ -6,7 +6,7 @@ Every gateway sweeps; what one has removed is nothing to the others. Records, re
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -50,14 +50,18 @@ class Sweep:
 
     async def _run(self) -> None:
         while True:
-            try:
-                await self._rescue.once()
-                await self.once(datetime.now(UTC))
-            except BrokerError as error:
-                log.warning("sweep: %s; tried again in %g s", error, self._interval_secs)
-            except Exception:  # what lies in the store must not end the gateway, whatever it is
-                log.exception("sweep: failed unexpectedly; tried again in %g s", self._interval_secs)
+            await self._netted(self._rescue.once())
+            await self._netted(self.once(datetime.now(UTC)))
             await asyncio.sleep(self._interval_secs)
+
+    async def _netted(self, work: Awaitable[object]) -> None:
+        """What lies in the store must not end the gateway, whatever it is, nor keep it from its other work."""
+        try:
+            await work
+        except BrokerError as error:
+            log.warning("sweep: %s; tried again in %g s", error, self._interval_secs)
+        except Exception:
+            log.exception("sweep: failed unexpectedly; tried again in %g s", self._interval_secs)
 
     async def once(self, now: datetime) -> None:
         """Raises Unavailable."""

@@ -39,6 +39,8 @@ ALL_WEBHOOKS: Final = f"{WEBHOOKS_PREFIX}.*"
 ALL_WEBHOOK_WAITING: Final = f"{WEBHOOK_WAITING_PREFIX}.*"
 ALL_MODEL_EVENTS: Final = f"{MODEL_EVENTS_PREFIX}.*.*"
 ALL_DEAD: Final = f"{DEAD_PREFIX}.>"
+RESCUED_PREFIX: Final = f"{DEAD_PREFIX}.rescued"
+ALL_RESCUED: Final = f"{RESCUED_PREFIX}.*"
 
 REASON_HEADER: Final = "Whisper-Reason"
 """On a dead letter: why it is one, in words."""
@@ -106,6 +108,11 @@ def dead(subject: str) -> str:
     """Where a message that nobody can use is kept: `whisper.jobs.submit.<id>` as `whisper.dead.submit.<id>`."""
     kind, token = subject.rsplit(".", 2)[-2:]
     return f"{DEAD_PREFIX}.{kind}.{token}"
+
+
+def rescued(subject: str) -> str:
+    """Where a message is kept for the moment in which it is put back into its queue (broker/rescue.py)."""
+    return f"{RESCUED_PREFIX}.{last_token(subject)}"
 
 
 def queue_of(subject: str) -> str | None:
