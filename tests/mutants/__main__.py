@@ -50,7 +50,18 @@ def copy_tree(to: Path) -> Path:
 
 def run(tree: Path, tests: list[str], patience_secs: float | None, *options: str) -> tuple[int, str]:
     """pytest's exit status, and what it said."""
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", *options, *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "slow or not slow",
+        *options,
+        *tests,
+    ]
     # Bytecode is not kept: a breakage of the same second and length as the line before would not be seen.
     env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     with subprocess.Popen(
