@@ -73,9 +73,16 @@ async def _submit_once(services: Services, request: Request, name: str) -> Accep
     headers = await admit(services, request)
     mine = Claim(job_id=job_id, renewed_at=datetime.now(UTC), holder=uuid.uuid4().hex)
     key = _HeldKey(services.keys, name, mine, revision)
-    async with key.held():
-        job, digest = await upload(services, request, job_id)
-    await key.store(fingerprint=idempotency.fingerprint(job, digest))
+    job = None
+    try:
+        async with key.held():
+            job, digest = await upload(services, request, job_id)
+        await key.store(fingerprint=idempotency.fingerprint(job, digest))
+    except (RequestError, BrokerError):
+        # A failed upload has tidied up after itself. Who took the key meanwhile may be at work on the very same job.
+        if job is not None and key.taken_for != job_id:
+            await services.audio.delete(job_id)
+        raise
     await publish(services, job_id, job)
     return Accepted(job_id=job_id, is_new=True, headers=headers)
 
@@ -85,6 +92,8 @@ class _HeldKey:
 
     def __init__(self, keys: IdempotencyKeys, name: str, claim: Claim, revision: int) -> None:
         self._keys, self._name, self._claim, self._revision = keys, name, claim, revision
+        self.taken_for: str | None = None
+        """The job of the upload that has the key now, where it is not ours any more."""
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -113,6 +122,7 @@ class _HeldKey:
         except Conflict as error:
             found, revision = await self._keys.get(self._name)
             if found is None or found.holder != self._claim.holder:
+                self.taken_for = found.job_id if found is not None else None
                 raise _upload_running() from error
             # An earlier write was stored and its answer lost: the key is still ours.
             self._revision = await self._put_over(revision)

@@ -1,5 +1,6 @@
 """What is accepted is stored; where there is no room the client is told so at once, and everything else goes on."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from schemas.subjects import IDEMPOTENCY_BUCKET
 from tests.support.disk import fill, mounted
 from tests.support.http import AUDIO, finish, submit, wait_until_ready, words
-from tests.support.jetstream import change_stream, messages, object_names
+from tests.support.jetstream import change_stream, key_entries, messages, object_names, put_entry
 from tests.support.nats_process import NatsProcess
 from tests.support.system import System
 
@@ -107,6 +109,35 @@ def test_an_erased_job_and_the_same_key_make_a_job_that_is_there(system: System)
     again = post(http, SPEECH, **{"Idempotency-Key": "k"})
     assert again.status_code == 202
     assert http.get(f"/jobs/{again.json()['job_id']}").json()["status"] == "queued"
+
+
+def test_an_upload_whose_key_another_has_by_now_is_told_and_leaves_no_audio(system: System) -> None:
+    """As when its gateway hung for so long that it was taken for dead."""
+    gateway = system.gateway()
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        + SPEECH
+        + b"\r\n--b--\r\n"
+    )
+    head = (
+        "POST /jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: k\r\n"
+        f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(form)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))) as client:
+        client.sendall(head.encode() + form[:1000])
+        deadline = time.monotonic() + 20
+        while not (key := key_entries(system.nats.url, IDEMPOTENCY_BUCKET)):
+            assert time.monotonic() < deadline, "the key is never taken"
+        other = b'{"job_id":"other","renewed_at":"2026-01-01T00:00:00Z","holder":"another"}'
+        put_entry(system.nats.url, IDEMPOTENCY_BUCKET, key[0], other)
+        client.sendall(form[1000:])
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    assert b" 409 " in answer.split(b"\r\n")[0], answer
+    assert b"upload_running" in answer
+    assert object_names(system.nats.url, "WHISPER_AUDIO") == []
+    assert gateway.http.get("/jobs").json()["jobs"] == []
 
 
 def test_an_upload_has_a_limit_where_one_is_set(system: System) -> None:

@@ -75,3 +75,22 @@ def object_bytes(url: str, bucket: str, name: str) -> bytes:
         return (await (await js.object_store(bucket)).get(name)).data or b""
 
     return with_jetstream(url, read)
+
+
+def key_entries(url: str, bucket: str) -> list[str]:
+    """The keys of a bucket."""
+
+    async def look(js: JetStreamContext) -> list[str]:
+        try:
+            return list(await (await js.key_value(bucket)).keys())
+        except nats.js.errors.NoKeysError:
+            return []
+
+    return with_jetstream(url, look)
+
+
+def put_entry(url: str, bucket: str, key: str, value: bytes) -> None:
+    async def put(js: JetStreamContext) -> None:
+        await (await js.key_value(bucket)).put(key, value)
+
+    with_jetstream(url, put)
