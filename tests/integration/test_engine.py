@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -285,6 +286,31 @@ def test_a_start_that_is_cancelled_leaves_no_process(turns: int) -> None:
         assert psutil.Process().children() == []
 
     uvloop.run(cancel())
+
+
+async def test_a_start_that_is_cancelled_in_its_middle_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process is there already, and its starter does not have it yet: the moment is held here, since it is short."""
+    real, is_there, may_go_on = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
+
+    async def held(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await real(*command, **options)
+        is_there.set()
+        await may_go_on.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", held)
+    starting = asyncio.create_task(EngineProcess.start(["sleep", "60"], 60))
+    await is_there.wait()
+    starting.cancel()
+    asyncio.get_running_loop().call_soon(may_go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    left = psutil.Process().children()
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 def test_a_child_ends_with_its_killed_parent(tmp_path: Path) -> None:
