@@ -78,6 +78,17 @@ class Receiver:
             pass
         return post
 
+    def until(self, kind: str) -> list[Post]:
+        """All POSTs up to the next of this type, that one included."""
+        found = [self.next()]
+        while found[-1][1]["type"] != kind:
+            found.append(self.next())
+        return found
+
+    def rest(self) -> list[Post]:
+        """What has come and was not taken yet."""
+        return list(self.posts.queue)
+
     def close(self) -> None:
         self._closed.set()
         self._server.shutdown()
