@@ -11,10 +11,11 @@ import sys
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Quart
 
-from broker.running import run_until_signal, set_up_logging
+from broker.errors import BrokerError
 from gateway.app import Serve, create_app, run, serve_http
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from process.running import run_until_signal, set_up_logging
 from schemas.settings import from_environment
 
 
@@ -84,4 +85,4 @@ if __name__ == "__main__":
     if (name := os.environ["ASGI_SERVER"]) == "granian":
         serve_granian()
     else:
-        sys.exit(run_until_signal(run(settings, IN_PROCESS[name])))
+        sys.exit(run_until_signal(run(settings, IN_PROCESS[name]), expected=BrokerError))

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from gpu_worker.audio import decode
+from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Transcribe
 from gpu_worker.settings import WorkerSettings

@@ -24,7 +24,7 @@ from benchmarks.harness import (
     run_bare,
     speech,
 )
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.ffmpeg import ffmpeg
 
 JOBS, ROUNDS = 20, 3
 IDLE = re.compile(r"whisper_full after ([0-9.]+) s of idling")

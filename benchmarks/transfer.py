@@ -16,8 +16,8 @@ import psutil
 from benchmarks.harness import AUDIO, MIB, Bench, Row, ratios, row
 from broker.connection import BrokerSettings, connect
 from broker.object_store import ObjectStore
-from gpu_worker.audio import decode
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.decoding import decode
+from gpu_worker.audio.ffmpeg import ffmpeg
 from schemas.subjects import AUDIO_BUCKET
 
 GIB, ROUNDS = 1024 * MIB, 3

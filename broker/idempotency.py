@@ -10,7 +10,7 @@ from nats.js.kv import KeyValue
 from broker.connection import mapped_errors
 from broker.errors import Conflict
 from broker.reading import usable
-from broker.topology import KV_KEY, KV_STREAM
+from broker.topology.declared import KV_KEY, KV_STREAM
 from schemas.idempotency import Claim
 from schemas.inputs import CLAIM
 from schemas.subjects import IDEMPOTENCY_BUCKET

@@ -16,7 +16,7 @@ from broker.deleting import delete_subject
 from broker.errors import Conflict
 from broker.reading import usable
 from broker.scanning import scan
-from broker.topology import KV_KEY, KV_STREAM
+from broker.topology.declared import KV_KEY, KV_STREAM
 from schemas import inputs, subjects
 from schemas.errors import RequestError
 from schemas.job_lifecycle import TERMINAL, Change, IllegalChange, advance

@@ -26,7 +26,7 @@ from broker.object_reading import ObjectReader, digest_text
 from broker.pipeline import Pipeline, pipeline
 from broker.reading import usable
 from broker.scanning import Stored, scan
-from broker.topology import OBJECT_STREAM
+from broker.topology.declared import OBJECT_STREAM
 from schemas.inputs import OBJECT_META, ObjectMeta
 from schemas.model import Room
 

@@ -22,7 +22,7 @@ from broker.connection import goodbye, mapped_errors
 from broker.deleting import delete_message
 from broker.errors import Conflict, Unavailable
 from broker.scanning import scan
-from broker.topology import KV_KEY, KV_STREAM
+from broker.topology.declared import KV_KEY, KV_STREAM
 from schemas import inputs, subjects
 from schemas.webhooks import QueueState
 

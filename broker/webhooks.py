@@ -14,7 +14,7 @@ from broker.connection import mapped_errors
 from broker.errors import Conflict
 from broker.pulling import Puller
 from broker.scanning import scan
-from broker.topology import KV_KEY, KV_STREAM
+from broker.topology.declared import KV_KEY, KV_STREAM
 from schemas import inputs, subjects
 from schemas.webhooks import RegisteredWebhook, Webhook, WebhookDelivery
 

@@ -7,7 +7,7 @@ from nats.js.kv import KeyValue
 from broker.connection import mapped_errors
 from broker.reading import usable
 from broker.scanning import scan
-from broker.topology import KV_KEY, KV_STREAM
+from broker.topology.declared import KV_KEY, KV_STREAM
 from schemas.inputs import WORKER_STATUS
 from schemas.model import WorkerStatus
 from schemas.subjects import WORKERS_BUCKET

@@ -3,9 +3,10 @@
 import os
 import sys
 
-from broker.running import run_until_signal, set_up_logging
+from broker.errors import BrokerError
 from gateway.app import run
 from gateway.settings import GatewaySettings
+from process.running import run_until_signal, set_up_logging
 from schemas.settings import SettingsError, from_environment
 
 
@@ -16,7 +17,7 @@ def main() -> int:
         sys.stderr.write(f"gateway: {error}\n")
         return 2
     set_up_logging(settings.log_level)
-    return run_until_signal(run(settings))
+    return run_until_signal(run(settings), expected=BrokerError)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart, request
 
-from broker import topology
 from broker.connection import connect
 from broker.errors import Unavailable
-from gateway import docs, health, jobs, models, problems, protocol
-from gateway.body import PacedBody, PacedConnection, PacedRequest
+from broker.topology import declared as topology
+from gateway.http import problems, protocol
+from gateway.http.body import PacedBody, PacedConnection, PacedRequest
 from gateway.nats_door import serve_jobs
+from gateway.routes import docs, health, jobs
+from gateway.routes import model as models
+from gateway.routes import webhooks as webhooks
 from gateway.services import Services, open_services
 from gateway.settings import GatewaySettings
-from gateway.webhooks import routes as webhooks
 
 log = logging.getLogger(__name__)
 

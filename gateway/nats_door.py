@@ -19,8 +19,8 @@ from broker.connection import goodbye
 from broker.errors import BrokerError
 from broker.micro import answer, refuse
 from broker.object_reading import digest_text
-from gateway.listing import fitting, parse_query
-from gateway.problems import broker_problem
+from gateway.http.problems import broker_problem
+from gateway.operations.listing import fitting, parse_query
 from gateway.services import Services
 from schemas.errors import ErrorCode, RequestError
 from schemas.inputs import LIST_REQUEST, Unreadable

@@ -17,10 +17,10 @@ from broker.webhook_queues import WebhookQueues
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from broker.work_queue import WorkQueue
 from broker.worker_status import WorkerStatuses
-from gateway.fanout import Fanout
-from gateway.job_service import JobService
+from gateway.operations.jobs import JobService
 from gateway.settings import GatewaySettings
-from gateway.streams import JobStreams
+from gateway.streaming.fanout import Fanout
+from gateway.streaming.job_streams import JobStreams
 from gateway.sweep import Sweep
 from gateway.webhooks.events import EventTurner
 from gateway.webhooks.guard import Guard

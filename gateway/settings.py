@@ -5,10 +5,10 @@ from typing import Annotated
 import msgspec
 
 from broker.connection import BrokerSettings
+from gateway.admission import JobsWhenUnloaded
 from gateway.webhooks.addresses import Network, parse_networks
 from gateway.webhooks.schedule import BACKOFF_SECS, parse_backoff
 from gateway.webhooks.signing import parse_secrets
-from gateway.workers import JobsWhenUnloaded
 
 
 class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):

@@ -3,12 +3,13 @@
 import os
 import sys
 
-from broker.running import run_until_signal, set_up_logging
-from gpu_worker import ffmpeg, vad
+from broker.errors import BrokerError
+from gpu_worker.audio import ffmpeg, vad
 from gpu_worker.blame import MachineTrouble
-from gpu_worker.gpu import NvmlGpu
+from gpu_worker.model.gpu import NvmlGpu
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import Worker
+from process.running import run_until_signal, set_up_logging
 from schemas.settings import SettingsError, from_environment
 
 
@@ -25,7 +26,9 @@ def main() -> int:
     except MachineTrouble as error:
         sys.stderr.write(f"gpu_worker: {error}\n")
         return 2
-    return run_until_signal(Worker(settings, NvmlGpu(os.environ.get("CUDA_VISIBLE_DEVICES"))).run())
+    return run_until_signal(
+        Worker(settings, NvmlGpu(os.environ.get("CUDA_VISIBLE_DEVICES"))).run(), expected=BrokerError
+    )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
-from broker import topology
 from broker.connection import goodbye
 from broker.errors import BrokerError
 from broker.event_log import EventLog
+from broker.topology import declared as topology
 from broker.worker_status import WorkerStatuses
 from gpu_worker.machine import Machine
-from gpu_worker.model import Model
+from gpu_worker.model.model import Model
 from gpu_worker.patience import patiently
 from gpu_worker.speed import after_job
 from schemas.model import ModelEvent, ModelStatus, Speed, WorkerStatus, event_name

@@ -11,7 +11,7 @@ from broker.event_log import EventLog
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
 from gpu_worker.machine import Machine
-from gpu_worker.model import Model
+from gpu_worker.model.model import Model
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.spool import Spool
 from schemas import subjects

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 
 from broker.connection import BrokerSettings
-from gpu_worker.stretches import PlanSettings
+from gpu_worker.audio.stretches import PlanSettings
 from schemas.jobs import MAX_BEAM_SIZE
 from schemas.limits import ID_PATTERN
 

@@ -14,19 +14,19 @@ from contextlib import asynccontextmanager
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from broker import topology
 from broker.connection import connect, goodbye
+from broker.topology import declared as topology
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
-from gpu_worker import ffmpeg
 from gpu_worker.announcing import Announcer
-from gpu_worker.gpu import Gpu
+from gpu_worker.audio import ffmpeg
 from gpu_worker.intake import LOOK_SECS, Intake
-from gpu_worker.job import Ending, JobInHand
+from gpu_worker.job.in_hand import Ending, JobInHand
 from gpu_worker.machine import Machine
-from gpu_worker.model import Model
+from gpu_worker.model.gpu import Gpu
+from gpu_worker.model.model import Model
+from gpu_worker.model.service import serve_model
 from gpu_worker.patience import patiently
-from gpu_worker.service import serve_model
 from gpu_worker.services import Broker, Services
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.spool import Spool

@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from gpu_worker.audio import decode
+from gpu_worker.audio.decoding import decode
+from gpu_worker.audio.stretches import SAMPLE_RATE, Stretch, length
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Rejected, Transcribe
-from gpu_worker.preparing import find_stretches
+from gpu_worker.job.preparing import find_stretches
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.stretches import SAMPLE_RATE, Stretch, length
 from schemas.jobs import Task, TranscribeOptions
 from schemas.languages import AUTO
 from schemas.settings import from_environment

@@ -14,8 +14,8 @@ import msgspec
 
 from broker.connection import BrokerSettings
 from broker.errors import BrokerError
-from broker.running import set_up_logging
 from gpu_worker.blame import Failure
+from process.running import set_up_logging
 from schemas.jobs import TranscribeOptions
 from schemas.settings import SettingsError
 from standalone import bench_report, operator, timeline

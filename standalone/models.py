@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from gpu_worker.model_file import BadModelFile, check
+from gpu_worker.engine.whisper_cpp.model_file import BadModelFile, check
 
 DEMO = "demo"
 DEMO_FILE = Path(__file__).parent / "ggml-demo.bin.xz"

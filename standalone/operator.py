@@ -12,13 +12,14 @@ import msgspec
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker import topology, topology_apply
 from broker.connection import BrokerSettings, connect, mapped_errors
 from broker.dead_letters import DeadLetter, DeadLetters
 from broker.errors import Refused, Unavailable
 from broker.model_control import request_model
-from broker.topology_apply import Applied
-from broker.topology_diff import Difference
+from broker.topology import apply as topology_apply
+from broker.topology import declared as topology
+from broker.topology.apply import Applied
+from broker.topology.diff import Difference
 from broker.worker_status import WorkerStatuses
 from gpu_worker.settings import host_name
 from schemas.model import ModelEvent, ModelState, ModelStatus

@@ -8,8 +8,8 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker import topology
 from broker.connection import BrokerSettings, connect
+from broker.topology import declared as topology
 from standalone import models
 from tests.support.nats_process import NatsProcess
 from tests.support.system import Gateway, System

@@ -12,7 +12,7 @@ from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Conflict, Refused
 from broker.webhook_queues import Claim, NotNow, Waiting, WebhookQueues
 from broker.webhooks import WebhookUrls
-from gateway.job_service import JobService
+from gateway.operations.jobs import JobService
 from gateway.webhooks.lanes import SLOW_SECS
 from gateway.webhooks.posting import Poster
 from gateway.webhooks.schedule import Delivered, Drop, GiveUp, TryAgain, Unregister, after_try

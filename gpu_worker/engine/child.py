@@ -43,7 +43,7 @@ from gpu_worker.engine.protocol import (
     command_decoder,
     frame,
 )
-from gpu_worker.engine.whisper_log import WhisperLog
+from gpu_worker.engine.whisper_cpp.log import WhisperLog
 from schemas.jobs import Task, Word
 from schemas.languages import AUTO
 

@@ -9,7 +9,6 @@ from enum import StrEnum
 
 import msgspec
 
-from gpu_worker import child_process
 from gpu_worker.blame import CANNOT_START, Failure, Fault, in_words, was_sent_away
 from gpu_worker.engine.protocol import (
     LENGTH,
@@ -26,6 +25,7 @@ from gpu_worker.engine.protocol import (
     frame,
     reply_decoder,
 )
+from process import child_process
 
 log = logging.getLogger(__name__)
 

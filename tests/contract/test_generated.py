@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from broker import asyncapi
-from gateway import openapi
+from asyncapi import document as asyncapi
 from gateway.app import create_app
+from gateway.openapi import document as openapi
 from schemas import export
 from schemas.errors import HTTP_STATUS, ErrorCode
 from schemas.job_lifecycle import TRANSITIONS

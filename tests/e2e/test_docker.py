@@ -16,8 +16,8 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from broker import topology
 from broker.connection import BrokerSettings, connect
+from broker.topology import declared as topology
 from standalone import nats_server
 
 ROOT = Path(__file__).parent.parent.parent

@@ -110,7 +110,7 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def video_without_audio(path: Path) -> bytes:
     import subprocess
 
-    from gpu_worker.ffmpeg import ffmpeg
+    from gpu_worker.audio.ffmpeg import ffmpeg
 
     command = [
         ffmpeg(),

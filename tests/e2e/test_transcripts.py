@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpu_worker.audio import decode
+from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Load, SegmentFound, Transcribe
 from gpu_worker.settings import WorkerSettings

@@ -17,7 +17,7 @@ import msgspec
 import psutil
 import pytest
 
-from gpu_worker import ffmpeg
+from gpu_worker.audio import ffmpeg
 from standalone import data_dir
 from standalone import up as up_module
 from standalone.errors import StartError

@@ -9,7 +9,7 @@ import nats
 import psutil
 import pytest
 
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.ffmpeg import ffmpeg
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import System
 from tests.support.waiting import wait_until

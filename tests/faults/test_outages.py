@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 
 from broker import object_reading
 from broker.object_store import ObjectStore
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.ffmpeg import ffmpeg
 from gpu_worker.patience import patiently
 from schemas.subjects import AUDIO_BUCKET
 from tests.faults.test_whose_fault import ONE_TRY, check_innocent, path_with, program, queue

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
+from gpu_worker.audio.ffmpeg import ffmpeg
 from gpu_worker.blame import FIRST_PAUSE_SECS
-from gpu_worker.ffmpeg import ffmpeg
 from tests.support.disk import exhaust, mounted, read_only_disk
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import Gateway, System

@@ -13,7 +13,7 @@ import nats
 import psutil
 import pytest
 
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.ffmpeg import ffmpeg
 from tests.support.http import AUDIO, EXPECTED, events, finish, submit, transcribe, words
 from tests.support.system import Process, System
 

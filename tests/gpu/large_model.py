@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker.model_file import BLOCKS, MEL_FFT
+from gpu_worker.engine.whisper_cpp.model_file import BLOCKS, MEL_FFT
 
 STATE, HEADS, LAYERS = 1280, 20, 32
 F32, F16 = 0, 1

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpu_worker.gpu import NvmlGpu
+from gpu_worker.model.gpu import NvmlGpu
 from tests.gpu.holding import holding
 from tests.support.http import AUDIO, EXPECTED, finish, submit, words
 from tests.support.models import ASYNC, REFUSE, following, load, post, status, unload, wait_for_worker

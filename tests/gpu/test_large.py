@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpu_worker import vram
-from gpu_worker.audio import decode
+from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.protocol import Finished, Transcribe
-from gpu_worker.gpu import NvmlGpu
-from gpu_worker.loading import CPU, Loader, OutOfVram
-from gpu_worker.model_file import check
+from gpu_worker.engine.whisper_cpp.model_file import check
+from gpu_worker.model import vram
+from gpu_worker.model.gpu import NvmlGpu
+from gpu_worker.model.loading import CPU, Loader, OutOfVram
 from gpu_worker.settings import WorkerSettings
 from schemas.jobs import MAX_BEAM_SIZE, Task
 from schemas.model import GpuStatus

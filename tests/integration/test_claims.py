@@ -12,13 +12,13 @@ from broker.errors import BrokerError, Conflict, Unavailable
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
 from broker.work_queue import WorkQueue
-from gpu_worker.claim import Claim
-from gpu_worker.gpu import Gpu
+from gpu_worker.job.claim import Claim
+from gpu_worker.job.settling import Settling
 from gpu_worker.machine import Machine
-from gpu_worker.model import Model
+from gpu_worker.model.gpu import Gpu
+from gpu_worker.model.model import Model
 from gpu_worker.services import Broker, Services
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.settling import Settling
 from gpu_worker.spool import Spool
 from schemas.events import JobEvent, SegmentAdded
 from schemas.job_lifecycle import Cancelled, Change, Claimed, IllegalChange

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from nats.js import JetStreamContext
 
-from broker import topology, topology_apply
 from broker.connection import BrokerSettings, connect, mapped_errors, reconnected
 from broker.errors import BrokerError
+from broker.topology import apply as topology_apply
+from broker.topology import declared as topology
 from schemas import subjects
 from tests.support.cluster import Cluster
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import uvloop
 
-from gpu_worker.audio import decode
+from gpu_worker.audio.decoding import decode
 from gpu_worker.blame import Fault
 from gpu_worker.engine.process import EngineFailure, EngineProcess, FailureKind
 from gpu_worker.engine.protocol import (
@@ -26,7 +26,7 @@ from gpu_worker.engine.protocol import (
     Transcribe,
     frame,
 )
-from gpu_worker.model_file import BadModelFile, check
+from gpu_worker.engine.whisper_cpp.model_file import BadModelFile, check
 from schemas.jobs import Task
 from tests.support.http import AUDIO, EXPECTED
 from tests.support.waiting import wait_until
@@ -328,7 +328,7 @@ def test_a_child_ends_with_its_killed_parent(tmp_path: Path) -> None:
 PARENT = """
 import asyncio, os, sys
 import uvloop
-from gpu_worker import child_process
+from process import child_process
 async def main():
     child = await child_process.start(["sh", "-c", "trap '' TERM HUP INT; while :; do sleep 1; done"])
     with open(sys.argv[1] + ".new", "w") as file:

@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 
 from broker.errors import Conflict, Unavailable
 from broker.idempotency import IdempotencyKeys
-from gateway.submission import _HeldKey
+from gateway.operations.submission import _HeldKey
 from schemas.errors import RequestError
 from schemas.idempotency import Claim
 from schemas.subjects import IDEMPOTENCY_BUCKET

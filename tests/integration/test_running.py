@@ -10,17 +10,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from broker.running import STOP_SECS
+from process.running import STOP_SECS
 
 PRELUDE = """
 import asyncio, sys, time
-from broker import running
-from broker.errors import Unavailable
+from process import running
+from broker.errors import BrokerError, Unavailable
 running.STOP_SECS, running.LAST_WORDS_SECS = {stop_secs}, 0.2
 running.set_up_logging("info")
 def ready(): print("ready", flush=True)
 """
-RUN = "\nsys.exit(running.run_until_signal(work()))"
+RUN = "\nsys.exit(running.run_until_signal(work(), expected=BrokerError))"
 
 ORDERLY = """
 async def work():

@@ -13,15 +13,16 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker import following, topology
+from broker import following
 from broker.connection import BrokerSettings
 from broker.event_log import EventLog, Logged
-from gateway import sse
-from gateway.fanout import StreamOver
-from gateway.models import follow
+from broker.topology import declared as topology
+from gateway.routes.model import follow
 from gateway.services import Services, open_services
 from gateway.settings import GatewaySettings
-from gateway.streams import JobStreams
+from gateway.streaming import sse
+from gateway.streaming.fanout import StreamOver
+from gateway.streaming.job_streams import JobStreams
 from schemas import subjects
 from schemas.events import Done, Progress, SegmentAdded, Started
 from schemas.job_lifecycle import Cancelled, Claimed, Completed

@@ -1,4 +1,4 @@
-"""broker/topology.py against real servers: nothing is changed that is there, and what cannot be made is told in a sentence."""
+"""broker/topology/declared.py against real servers: nothing is changed that is there, and what cannot be made is told in a sentence."""
 
 import asyncio
 import logging
@@ -12,9 +12,10 @@ from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import APIError
 
-from broker import topology, topology_apply
 from broker.connection import BrokerSettings, connect
 from broker.errors import Refused
+from broker.topology import apply as topology_apply
+from broker.topology import declared as topology
 from schemas import subjects
 from tests.support.nats_process import NatsProcess
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 
-from broker.running import run_until_signal, set_up_logging
+from broker.errors import BrokerError
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import Worker
+from process.running import run_until_signal, set_up_logging
 from schemas.model import GpuStatus
 from schemas.settings import from_environment
 
@@ -46,4 +47,8 @@ class ScriptedGpu:
 if __name__ == "__main__":
     settings = from_environment(WorkerSettings, os.environ)
     set_up_logging(settings.log_level)
-    sys.exit(run_until_signal(Worker(settings, ScriptedGpu(Path(os.environ["SCRIPTED_GPU"]))).run()))
+    sys.exit(
+        run_until_signal(
+            Worker(settings, ScriptedGpu(Path(os.environ["SCRIPTED_GPU"]))).run(), expected=BrokerError
+        )
+    )

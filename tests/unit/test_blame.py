@@ -16,7 +16,8 @@ from broker.errors import (
     TooLarge,
     Unavailable,
 )
-from gpu_worker.audio import DecodeError
+from gpu_worker.audio.decoding import DecodeError
+from gpu_worker.audio.vad import MissingModel
 from gpu_worker.blame import (
     MAX_PAUSE_SECS,
     Fault,
@@ -28,7 +29,6 @@ from gpu_worker.blame import (
     pause_secs,
 )
 from gpu_worker.engine.process import EngineFailure, FailureKind
-from gpu_worker.vad import MissingModel
 from schemas.errors import ErrorCode, JobError
 
 OWN = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}

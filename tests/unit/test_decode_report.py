@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpu_worker.decode_report import declared_secs, verdict
+from gpu_worker.audio.decode_report import declared_secs, verdict
 from schemas.errors import ErrorCode
 
 WHOLE = "[info]   Duration: 00:01:05.94, start: 0.050113, bitrate: 32 kb/s\n[info]   Stream #0:0: Audio: mp3, 22050 Hz"

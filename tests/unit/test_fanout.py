@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from broker.event_log import Logged
-from gateway.fanout import Listener, StreamOver
+from gateway.streaming.fanout import Listener, StreamOver
 
 
 def event(seq: int) -> Logged:

@@ -6,8 +6,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from gateway.listing import LIMIT_MAX, page, parse_query
-from gateway.queue_estimate import Place, place
+from gateway.operations.listing import LIMIT_MAX, page, parse_query
+from gateway.operations.queue_estimate import Place, place
 from gpu_worker.speed import after_job
 from schemas.errors import RequestError
 from schemas.jobs import JobRecord, JobRequest, JobStatus

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gpu_worker.model_events import (
+from gpu_worker.model.lifecycle import (
+    MAX_DEATHS,
+    RULES,
+    IllegalEvent,
+    JobInTheWay,
+    Lifecycle,
+    LifecyclePolicy,
+    deadline,
+    step,
+)
+from gpu_worker.model.lifecycle_inputs import (
     Dismiss,
     Effect,
     EndEngine,
@@ -30,16 +40,6 @@ from gpu_worker.model_events import (
     StepBack,
     TimePassed,
     UnloadAsked,
-)
-from gpu_worker.model_lifecycle import (
-    MAX_DEATHS,
-    RULES,
-    IllegalEvent,
-    JobInTheWay,
-    Lifecycle,
-    LifecyclePolicy,
-    deadline,
-    step,
 )
 from schemas.model import ModelState as S
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gpu_worker.engine import protocol
-from gpu_worker.transcription import PROMPT_TAIL_CHARS, prompt, tail
+from gpu_worker.job.transcription import PROMPT_TAIL_CHARS, prompt, tail
 from schemas.jobs import Task
 from standalone.restarts import MAX_DELAY_SECS, STABLE_SECS, Backoff, death_in_words
 

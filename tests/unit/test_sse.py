@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from gateway.sse import HEARTBEAT, frame, last_event_id, render
+from gateway.streaming.sse import HEARTBEAT, frame, last_event_id, render
 from schemas.events import Done, Progress, SegmentAdded, Started
 from schemas.jobs import JobRecord, JobRequest, JobStatus, Segment, to_job
 

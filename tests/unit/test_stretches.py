@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gpu_worker.stretches import SAMPLE_RATE, WINDOW, PlanSettings, after, file_seconds, length, plan
+from gpu_worker.audio.stretches import SAMPLE_RATE, WINDOW, PlanSettings, after, file_seconds, length, plan
 
 RATE = SAMPLE_RATE
 DEFAULT = PlanSettings()

@@ -1,12 +1,13 @@
-"""broker/topology_diff.py and topology_refusals.py: pure comparisons, and sentences."""
+"""broker/topology/diff.py and topology_refusals.py: pure comparisons, and sentences."""
 
 from typing import Any
 
 import pytest
 
-from broker import topology, topology_server
 from broker.connection import BrokerSettings
-from broker.topology_diff import (
+from broker.topology import declared as topology
+from broker.topology import server as topology_server
+from broker.topology.diff import (
     CONSUMER_FIELDS,
     STREAM_FIELDS,
     SWITCHES,
@@ -17,7 +18,7 @@ from broker.topology_diff import (
     in_words,
     normal,
 )
-from broker.topology_refusals import TOO_LARGE, refusal
+from broker.topology.refusals import TOO_LARGE, refusal
 
 SETTINGS = BrokerSettings()
 STREAMS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpu_worker import vram
-from gpu_worker.model_file import ModelFile
+from gpu_worker.engine.whisper_cpp.model_file import ModelFile
+from gpu_worker.model import vram
 
 LARGE = ModelFile(
     vocab=51866, audio_layers=32, text_layers=32, state=1280, size=3_095_033_483, multilingual=True

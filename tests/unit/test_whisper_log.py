@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpu_worker.engine.whisper_log import WhisperLog
+from gpu_worker.engine.whisper_cpp.log import WhisperLog
 
 DEVICE = "  Device 0: NVIDIA H200, compute capability 9.0, VMM: yes, VRAM: 143167 MiB\n"
 USED = "whisper_backend_init_gpu: using CUDA0 backend\n"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from gateway.workers import (
+from gateway.admission import (
     MENDING_SECS,
     NEAREST_FIRST,
     USUAL_LOAD_SECS,

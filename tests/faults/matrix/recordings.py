@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.ffmpeg import ffmpeg
 from tests.faults.matrix.checking import Spoken
 from tests.support.http import AUDIO, EXPECTED
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import psutil
 
-from gpu_worker.ffmpeg import ffmpeg
+from gpu_worker.audio.ffmpeg import ffmpeg
 from tests.faults.matrix.cells import Cell, Part, Phase
 
 ROOT = Path(__file__).parents[3]

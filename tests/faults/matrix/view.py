@@ -20,7 +20,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 from broker.errors import BrokerError
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
-from broker.topology import KV_STREAM
+from broker.topology.declared import KV_STREAM
 from gateway.sweep import ORPHAN_AGE, superfluous
 from schemas import subjects
 from tests.faults.matrix.checking import TERMINAL, Event, Version

@@ -1,0 +1,98 @@
+"""Bring a server's streams, buckets and consumers to the settings of today: what `whisper-jetstream topology apply` does."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, StreamConfig
+
+from broker.connection import BrokerSettings
+from broker.errors import Refused
+from broker.topology import declared as topology
+from broker.topology import server as topology_server
+from broker.topology.diff import SHARE, Difference, changed, differences
+
+
+class Applied(msgspec.Struct, kw_only=True, frozen=True):
+    """What has become of one difference."""
+
+    difference: Difference
+    problem: str = ""
+    """Why it is as it was; empty where it is changed now."""
+
+
+async def apply(js: JetStreamContext, settings: BrokerSettings) -> list[Applied]:
+    """Make what is missing, change what differs; one stream that cannot be changed does not keep others from it.
+
+    What is not mentioned in our settings stays as the operator has it. Raises Refused where something missing cannot be made,
+    Unavailable.
+    """
+    outcome: list[Applied] = []
+    for config in [*topology.streams(settings), *topology.buckets(settings)]:
+        outcome += await _stream(js, config, topology.takes_share(config))
+    for stream, consumer in topology.consumers(settings).items():
+        outcome += await _consumer(js, stream, consumer)
+    return outcome
+
+
+async def _stream(js: JetStreamContext, config: StreamConfig, with_share: bool) -> list[Applied]:
+    present = await topology_server.stream(js, config, create=False)
+    wanted = topology_server.declared(config)
+    found = differences(str(config.name), wanted, present, limited=with_share)
+    if present is None:
+        await topology_server.stream(js, config, create=True, with_share=with_share)
+        return [Applied(difference=missing) for missing in found]
+
+    async def update(due: list[Difference]) -> None:
+        config = changed(present, due)
+        if any(difference.wanted == SHARE for difference in due):
+            await topology_server.update_with_share(js, config)
+        else:
+            await topology_server.update(js, config)
+        present.update(config)
+
+    return await _outcome(found, update)
+
+
+async def _consumer(js: JetStreamContext, stream: str, config: ConsumerConfig) -> list[Applied]:
+    present = await topology_server.consumer(js, stream, config, create=False)
+    found = differences(f"{stream} {config.durable_name}", topology_server.declared(config), present)
+    if present is None:
+        await topology_server.consumer(js, stream, config, create=True)
+        return [Applied(difference=missing) for missing in found]
+
+    async def update(due: list[Difference]) -> None:
+        config = changed(present, due)
+        await topology_server.update_consumer(js, stream, config)
+        present.update(config)
+
+    return await _outcome(found, update)
+
+
+async def _outcome(
+    found: list[Difference], update: Callable[[list[Difference]], Awaitable[None]]
+) -> list[Applied]:
+    """All at once, since some go only together; where that is refused, all but the one that it is refused for."""
+    due = [difference for difference in found if difference.can_be_changed]
+    problems = {difference.field: difference.why_fixed for difference in found if difference not in due}
+    refused = await _try(update, due) if due else ""
+    if refused:
+        for left_out in due:
+            others = [difference for difference in due if difference is not left_out]
+            if others and not await _try(update, others):
+                problems[left_out.field] = refused
+                break
+        else:
+            problems |= {difference.field: refused for difference in due}
+    return [
+        Applied(difference=difference, problem=problems.get(difference.field, "")) for difference in found
+    ]
+
+
+async def _try(update: Callable[[list[Difference]], Awaitable[None]], due: list[Difference]) -> str:
+    """Why it was refused; empty where it was not."""
+    try:
+        await update(due)
+    except Refused as error:
+        return str(error)
+    return ""

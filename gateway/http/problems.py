@@ -1,0 +1,65 @@
+"""Exceptions to problem+json."""
+
+import logging
+
+import msgspec
+from quart import Quart, Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from broker.errors import BrokerError, Refused, StorageFull, TooLarge
+from gateway.http.protocol import PROBLEM_JSON
+from schemas.errors import ErrorCode, RequestError
+
+log = logging.getLogger(__name__)
+
+BROKER_RETRY_SECS = 2
+ROOM_RETRY_SECS = 60
+"""When to ask again where the store is full: jobs have to end, or somebody to make room."""
+_BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
+
+
+def problem_response(error: RequestError) -> Response:
+    problem = error.problem()
+    body = msgspec.json.encode(problem)
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return Response(body, problem.status, headers, content_type=PROBLEM_JSON)
+
+
+def broker_problem(error: BrokerError) -> RequestError:
+    """What a client is told of the broker's trouble, over both doors."""
+    match error:
+        case StorageFull():
+            return RequestError(ErrorCode.STORAGE_FULL, f"{error}.", retry_after=ROOM_RETRY_SECS)
+        case TooLarge():
+            return RequestError(ErrorCode.REQUEST_TOO_LARGE, f"{error}.")
+        case Refused():
+            return RequestError(ErrorCode.BROKER_REFUSED, f"{error}.")
+        case _:
+            detail = "The message broker did not answer; try again."
+            return RequestError(ErrorCode.BROKER_UNAVAILABLE, detail, retry_after=BROKER_RETRY_SECS)
+
+
+def install(app: Quart) -> None:
+    @app.errorhandler(RequestError)
+    async def bad_request(error: RequestError) -> Response:
+        return problem_response(error)
+
+    @app.errorhandler(BrokerError)
+    async def broker_trouble(error: BrokerError) -> Response:
+        log.warning("broker: %s", error)
+        return problem_response(broker_problem(error))
+
+    @app.errorhandler(HTTPException)
+    async def from_framework(error: HTTPException) -> Response:
+        code = _BY_STATUS.get(error.code or 500, ErrorCode.INVALID_REQUEST)
+        response = problem_response(RequestError(code, error.description or error.name))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    async def unexpected(error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error)
+        return problem_response(
+            RequestError(ErrorCode.INTERNAL, "An unexpected error; the log has the details.")
+        )

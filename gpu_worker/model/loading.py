@@ -1,0 +1,158 @@
+"""One load: check the file, see whether there is room, start the engine, measure what it took."""
+
+import asyncio
+import logging
+
+import msgspec
+
+from gpu_worker.blame import Fault
+from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.protocol import Load
+from gpu_worker.engine.whisper_cpp.model_file import BadModelFile, check
+from gpu_worker.model import vram
+from gpu_worker.model.gpu import Gpu
+from gpu_worker.settings import WorkerSettings
+from schemas.model import GpuStatus, Vram
+
+log = logging.getLogger(__name__)
+
+CPU = "cpu"
+"""What the engine calls the backend that needs no VRAM."""
+
+
+class CannotLoad(Exception):
+    """Trying again would not help; the sentence says why."""
+
+
+class LoadInterrupted(Exception):
+    """The engine was ended from outside while it loaded, or could not be started; the sentence says so."""
+
+
+class OutOfVram(Exception):
+    """There is too little VRAM now; the sentence says so."""
+
+
+class LoadedModel(msgspec.Struct, kw_only=True, frozen=True):
+    engine: EngineProcess
+    backend: str
+    load_secs: float
+
+
+class Loader:
+    """Loads the model, and knows the GPU as it was last seen."""
+
+    def __init__(self, settings: WorkerSettings, gpu: Gpu) -> None:
+        self._settings, self._gpu = settings, gpu
+        self._seen: GpuStatus | None = None
+        self._needed = 0
+        self._measured = False
+        self._pid: int | None = None
+        self._used_by_model: int | None = None
+
+    async def load(self) -> LoadedModel:
+        """Raises CannotLoad, LoadInterrupted, OutOfVram. Whoever is cancelled meanwhile has no engine to end."""
+        settings, begun = self._settings, asyncio.get_running_loop().time()
+        try:
+            file = await asyncio.to_thread(check, settings.model_path())
+        except BadModelFile as error:
+            raise CannotLoad(str(error)) from error
+        if not self._measured:
+            self._needed = vram.estimate(file, settings.widest_beam())
+        if (lack := await self.lack()) is not None:
+            raise OutOfVram(lack)
+        before = self._seen
+        try:
+            engine = await EngineProcess.start(settings.command(), settings.engine_stall_secs)
+            loaded = await self._fill(engine)
+        except EngineFailure as failure:
+            raise _why(failure) from failure
+        try:
+            self._pid = engine.pid
+            await self.look()
+        except BaseException:
+            await _end(engine)
+            raise
+        self._measure(before, loaded)
+        secs = round(asyncio.get_running_loop().time() - begun, 3)
+        log.info("model %s is ready on %s after %.2f s", settings.whisper_model, loaded, secs)
+        return LoadedModel(engine=engine, backend=loaded, load_secs=secs)
+
+    async def lack(self) -> str | None:
+        """Why a load would be hopeless now; None where it has a chance."""
+        if not self._settings.whisper_use_gpu:
+            return None
+        seen = await self.look()
+        return vram.lack(seen.vram_free if seen else None, self._needed)
+
+    async def look(self) -> GpuStatus | None:
+        """The GPU as it is now."""
+        self._seen = await asyncio.to_thread(self._gpu.status)
+        if self._pid is not None:
+            self._used_by_model = await asyncio.to_thread(self._gpu.used_by, self._pid)
+        return self._seen
+
+    def engine_is_gone(self) -> None:
+        self._pid = self._used_by_model = None
+
+    @property
+    def gpu(self) -> GpuStatus | None:
+        """As last seen."""
+        return self._seen
+
+    def vram(self) -> Vram | None:
+        """As last seen."""
+        if (seen := self._seen) is None:
+            return None
+        return Vram(
+            total=seen.vram_total,
+            used=seen.vram_used,
+            free=seen.vram_free,
+            used_by_model=self._used_by_model,
+            needed=self._needed,
+        )
+
+    async def _fill(self, engine: EngineProcess) -> str:
+        """Load the model into the engine; the backend. Raises EngineFailure, OutOfVram."""
+        settings = self._settings
+        order = Load(
+            model_path=str(settings.model_path()),
+            threads=settings.threads(),
+            beam_size=settings.widest_beam(),
+            use_gpu=settings.whisper_use_gpu,
+            flash_attn=settings.whisper_flash_attn,
+        )
+        try:
+            loaded = await engine.load(order, settings.engine_load_timeout_secs)
+            # CUDA that finds no memory for itself is left out by ggml, without a word but this line.
+            line = vram.out_of_memory(engine.last_words) if loaded.backend == CPU and self._seen else None
+            if line is not None:
+                raise OutOfVram(f"CUDA could not be started: {line}")
+        except BaseException:
+            await _end(engine)
+            raise
+        return loaded.backend
+
+    def _measure(self, before: GpuStatus | None, backend: str) -> None:
+        if backend == CPU:
+            self._needed, self._measured = 0, True
+        elif self._used_by_model:
+            self._needed, self._measured = self._used_by_model, True
+        elif before is not None and self._seen is not None and self._seen.vram_used > before.vram_used:
+            # Others may have taken or given back memory meanwhile: it is never thought to be more than there is.
+            taken = self._seen.vram_used - before.vram_used
+            self._needed, self._measured = min(taken, self._seen.vram_total), True
+
+
+async def _end(engine: EngineProcess) -> None:
+    """At once, also where the caller is being cancelled for the second time."""
+    engine.kill()
+    await engine.stop()
+
+
+def _why(failure: EngineFailure) -> CannotLoad | LoadInterrupted | OutOfVram:
+    if (line := vram.out_of_memory([failure.detail, *failure.stderr])) is not None:
+        return OutOfVram(f"There was not enough VRAM: {line}")
+    if failure.fault is Fault.MACHINE:
+        return LoadInterrupted(f"The engine could not be started: {failure.detail}")
+    last_words = "; ".join([f"The engine could not load the model: {failure.detail}", *failure.stderr[-3:]])
+    return CannotLoad(last_words)

@@ -1,0 +1,63 @@
+"""The model's controls as a NATS micro service: `nats micro ls`, `nats req whisper.model.status ''`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import nats.micro
+from nats.aio.client import Client
+from nats.micro.request import Request
+from nats.micro.service import ServiceConfig
+
+from broker.connection import goodbye
+from broker.micro import answer, refuse
+from gpu_worker.model.lifecycle import JobInTheWay
+from gpu_worker.model.model import Model
+from schemas.inputs import UNLOAD_REQUEST, Unreadable
+from schemas.subjects import model_control
+
+SERVICE_NAME = "whisper-model"
+SERVICE_VERSION = "1.0.0"
+
+
+@asynccontextmanager
+async def serve_model(client: Client, model: Model, worker_id: str) -> AsyncIterator[None]:
+    """Answer status, load and unload while inside, each with the ModelStatus after it; load and unload do not wait.
+
+    Each action has two subjects: one that any worker answers, one for this worker. `unload` takes {"force": true}.
+    """
+
+    async def status(request: Request) -> None:
+        await answer(request, msgspec.json.encode(await model.status()))
+
+    async def load(request: Request) -> None:
+        model.load()
+        await answer(request, msgspec.json.encode(model.snapshot()))
+
+    async def unload(request: Request) -> None:
+        try:
+            order = UNLOAD_REQUEST.read(request.data or b"{}")
+            model.unload(order.force)
+        except Unreadable as error:
+            await refuse(request, 400, str(error))
+        except JobInTheWay:
+            await refuse(request, 409, "A job is running or about to run; force=true puts it back.")
+        else:
+            await answer(request, msgspec.json.encode(model.snapshot()))
+
+    config = ServiceConfig(
+        name=SERVICE_NAME,
+        version=SERVICE_VERSION,
+        description="Status, load and unload of the model",
+        metadata={"worker_id": worker_id},
+    )
+    service = await nats.micro.add_service(client, config)
+    try:
+        for name, handler in {"status": status, "load": load, "unload": unload}.items():
+            await service.add_endpoint(name=name, subject=model_control(name), handler=handler)
+            own = model_control(name, worker_id)
+            await service.add_endpoint(name=f"{name}-{worker_id}", subject=own, handler=handler)
+        yield
+    finally:
+        async with goodbye(f"stop {SERVICE_NAME}"):
+            await service.stop()

@@ -1,0 +1,108 @@
+"""How our processes run: uvloop, one line of log per event, and an end on SIGTERM and SIGINT that always comes.
+
+The first signal asks for the end: the work is cancelled once and cleans up in its own order, for STOP_SECS at most. The
+second one ends the process at once. Neither depends on the work: whatever waits for a server that is frozen, swallows its
+cancellation or blocks the event loop, the process has ended before Docker's ten seconds are over.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+
+log = logging.getLogger(__name__)
+
+STOP_SECS = 8.0
+"""For the whole of an ordered end, from the signal on. Docker kills after 10 s."""
+LAST_WORDS_SECS = 0.5
+"""So long before the deadline it is told what does not end."""
+KILLED_BY = 128
+"""Added to a signal's number: the exit status of a process that the signal has ended, as shells tell it."""
+
+
+def set_up_logging(level: str) -> None:
+    """To stderr, with time, level and module."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+
+
+def run_until_signal(work: Coroutine[Any, Any, None], expected: type[Exception]) -> int:
+    """Run `work` until it ends or a signal cancels it; the exit status of the process.
+
+    0 after a signal; 1 after an exception of the kind `expected`, which is logged as one line. Anything else is raised.
+    """
+
+    async def main() -> int:
+        task = asyncio.ensure_future(work)
+        stop = _Stop(asyncio.get_running_loop(), task)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop.on_signal)
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not stop.is_asked_for:
+                raise
+        except expected as error:
+            return _failed(stop, [error])
+        except (
+            BaseExceptionGroup
+        ) as group:  # of a task group, which says so even where only one thing went wrong
+            known, others = group.split(expected)
+            if others is not None or known is None:
+                raise
+            return _failed(stop, _leaves(known))
+        return 0
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+class _Stop:
+    """What signals do to the process. Handlers of Python's own, not the loop's: they outlive the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
+        self._loop, self._task = loop, task
+        self.is_asked_for = False
+
+    def on_signal(self, number: int, _frame: object) -> None:
+        """The first asks for an ordered end. The next, or any that comes when the work has ended, ends all at once."""
+        if self.is_asked_for or self._task.done():
+            os._exit(KILLED_BY + number)
+        self.is_asked_for = True
+        # A thread, because the loop may be blocked; os._exit, because a thread that hangs would hold up any other end.
+        deadline = threading.Timer(STOP_SECS, os._exit, [0])
+        deadline.daemon = True
+        deadline.start()
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._task.cancel()
+        self._loop.call_later(STOP_SECS - LAST_WORDS_SECS, self._tell_what_hangs)
+
+    def _tell_what_hangs(self) -> None:
+        tasks = asyncio.all_tasks(self._loop)
+        running = Counter(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in tasks)
+        words = ", ".join(f"{count} {name}" for name, count in sorted(running.items()))
+        log.warning("no orderly end within %g s, still running: %s", STOP_SECS, words)
+
+
+def _failed(stop: _Stop, errors: list[BaseException]) -> int:
+    """Log the errors. After a signal they are no failure of ours: what we depend on may be stopping as well."""
+    for error in errors:
+        log.log(logging.WARNING if stop.is_asked_for else logging.ERROR, "%s", error)
+    return 0 if stop.is_asked_for else 1
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
