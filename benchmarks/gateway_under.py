@@ -15,7 +15,8 @@ from broker.errors import BrokerError
 from gateway.app import Serve, create_app, run, serve_http
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from process.running import run_until_signal, set_up_logging
+from process.logs import set_up_logging
+from process.signals import run_until_signal
 from schemas.settings import from_environment
 
 

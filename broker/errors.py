@@ -43,3 +43,7 @@ class ObjectMissing(BrokerError):
 
 class ObjectCorrupt(BrokerError):
     """The object's bytes do not match its digest or size."""
+
+
+OUTAGES: tuple[type[BrokerError], ...] = (Unavailable, StorageFull)
+"""Errors that pass by themselves: nats-server comes back, or somebody makes room. Waiting for them is never wrong."""

@@ -18,13 +18,14 @@ from nats.js.errors import NotFoundError
 
 from broker.connection import mapped_errors, reconnected
 from broker.errors import BrokerError
-from broker.pulling import unless
+from process.background import run_in_background
+from process.racing import unless
+from process.retry import retry_forever
 
 log = logging.getLogger(__name__)
 
 CHECK_SECS = 20.0
 """How often it is asked whether the consumer is still there: nothing else tells of its loss in a cluster."""
-RETRY_SECS = 1.0
 
 
 class Follower:
@@ -47,27 +48,25 @@ class Follower:
         """Follow while inside. Raises Unavailable at the beginning; what is lost later is mended without a gap."""
         self._created, self._seen = await self._look()
         await self._subscribe()
-        async with asyncio.TaskGroup() as tasks:
-            mending = tasks.create_task(self._mend(), name=f"follow {self._stream}")
-            try:
+        try:
+            async with run_in_background(self._mend(), name=f"follow {self._stream}"):
                 yield
-            finally:
-                mending.cancel()
-                await self._unsubscribe()
+        finally:
+            await self._unsubscribe()
+            await asyncio.sleep(0)  # nats-py has only cancelled its reading task, which ends in the loop's next turn
 
     async def _mend(self) -> None:
         while True:
             await self._lost()
-            try:
-                await self._unsubscribe()
-                created, last = await self._look()
-                # A server may have lost what it had not synced; and of a stream that was made anew nothing is known.
-                self._created, self._seen = created, min(self._seen, last) if created == self._created else 0
-                await self._subscribe()
-            except BrokerError as error:
-                log.warning("%s cannot be followed, tried again: %s", self._stream, error)
-                self._gap.set()
-                await asyncio.sleep(RETRY_SECS)
+            await retry_forever(f"following {self._stream}", self._follow_again, retry_on=(BrokerError,))
+
+    async def _follow_again(self) -> None:
+        """Replace the consumer by a new one that begins behind the last message delivered. Raises BrokerError."""
+        await self._unsubscribe()
+        created, last = await self._look()
+        # A server may have lost what it had not synced; and of a stream that was made anew nothing is known.
+        self._created, self._seen = created, min(self._seen, last) if created == self._created else 0
+        await self._subscribe()
 
     async def _lost(self) -> None:
         """Wait until the consumer is gone, or has sent what did not come."""

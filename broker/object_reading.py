@@ -11,7 +11,7 @@ from nats.js.client import JetStreamContext as _Js
 
 from broker.connection import mapped_errors, reconnected
 from broker.errors import ObjectCorrupt, ObjectMissing, Unavailable
-from broker.pulling import unless
+from process.racing import unless
 from schemas.inputs import ObjectMeta
 
 WRITE_BATCH_BYTES = 4 * 1024 * 1024

@@ -7,8 +7,6 @@ then waits for its ack deadline. Here it is kept from the moment it is read from
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -16,14 +14,13 @@ from nats.js import JetStreamContext
 
 from broker.connection import mapped_errors, reconnected
 from broker.errors import Unavailable
+from process.racing import unless
 
 PULL_TIMEOUT_SECS = 10.0
 """How long one pull request waits on the server; the next follows at once. One that was made before its consumer was
 paused is not served when it is resumed."""
 NOTHING_CAME = ("404", "408")
 """Statuses of a pull request that has ended without a message."""
-
-T = TypeVar("T")
 
 
 class Puller:
@@ -100,36 +97,3 @@ class Puller:
         else:
             self._arrived.append(message)
         self._news.set()
-
-
-async def unless(
-    work: Coroutine[Any, Any, T],
-    event: Coroutine[Any, Any, object],
-    late: Callable[[T], object] | None = None,
-) -> T | None:
-    """The result of `work`; None where `event` comes first. Whichever is left is cancelled.
-
-    A result that comes together with the cancellation is not lost; one that comes when the caller itself is cancelled is
-    given to `late`.
-    """
-    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event)
-    try:
-        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
-        await _cancelled(working, waiting)
-    except asyncio.CancelledError:
-        if late is not None:
-            working.add_done_callback(lambda task: _keep(task, late))
-        await _cancelled(working, waiting)
-        raise
-    return None if working.cancelled() else working.result()
-
-
-def _keep(task: "asyncio.Future[T]", late: Callable[[T], object]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        late(task.result())
-
-
-async def _cancelled(*tasks: "asyncio.Future[Any]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)

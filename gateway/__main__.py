@@ -6,7 +6,8 @@ import sys
 from broker.errors import BrokerError
 from gateway.app import run
 from gateway.settings import GatewaySettings
-from process.running import run_until_signal, set_up_logging
+from process.logs import set_up_logging
+from process.signals import run_until_signal
 from schemas.settings import SettingsError, from_environment
 
 

@@ -15,6 +15,7 @@ from broker.errors import BrokerError
 from broker.job_records import JobRecords, has_ended
 from broker.object_store import ObjectStore
 from broker.rescue import Rescue
+from process.background import run_in_background
 from schemas.jobs import JobRecord
 
 log = logging.getLogger(__name__)
@@ -41,12 +42,8 @@ class Sweep:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Sweep now and then while inside."""
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(self._run(), name="sweep")
-            try:
-                yield
-            finally:
-                running.cancel()
+        async with run_in_background(self._run(), name="sweep"):
+            yield
 
     async def _run(self) -> None:
         while True:

@@ -9,7 +9,8 @@ from gpu_worker.blame import MachineTrouble
 from gpu_worker.model.gpu import NvmlGpu
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import Worker
-from process.running import run_until_signal, set_up_logging
+from process.logs import set_up_logging
+from process.signals import run_until_signal
 from schemas.settings import SettingsError, from_environment
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from broker.connection import goodbye
 from broker.errors import BrokerError
 from broker.event_log import EventLog
+from broker.patience import patiently
 from broker.topology import declared as topology
 from broker.worker_status import WorkerStatuses
 from gpu_worker.machine import Machine
 from gpu_worker.model.model import Model
-from gpu_worker.patience import patiently
 from gpu_worker.speed import after_job
 from schemas.model import ModelEvent, ModelStatus, Speed, WorkerStatus, event_name
 

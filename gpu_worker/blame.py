@@ -1,7 +1,7 @@
 """Whose fault a failure is, and what follows from that. Pure (docs/adr/0020).
 
 Only the file's fault fails a job or costs it an attempt. What is this machine's fault makes the worker step back
-(gpu_worker/machine.py), and what is the broker's is waited for (gpu_worker/patience.py).
+(gpu_worker/machine.py), and what is the broker's is waited for (broker/patience.py).
 """
 
 import signal

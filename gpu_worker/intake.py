@@ -9,10 +9,10 @@ import logging
 from collections.abc import Callable
 
 from broker.errors import BrokerError
-from broker.pulling import unless
+from broker.patience import patiently
 from broker.work_queue import Delivery, WorkQueue
 from gpu_worker.gate import Gate
-from gpu_worker.patience import patiently
+from process.racing import unless
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from broker.connection import connect, goodbye
+from broker.patience import patiently
 from broker.topology import declared as topology
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
@@ -26,7 +27,6 @@ from gpu_worker.machine import Machine
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.model.model import Model
 from gpu_worker.model.service import serve_model
-from gpu_worker.patience import patiently
 from gpu_worker.services import Broker, Services
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.spool import Spool

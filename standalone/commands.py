@@ -15,7 +15,7 @@ import msgspec
 from broker.connection import BrokerSettings
 from broker.errors import BrokerError
 from gpu_worker.blame import Failure
-from process.running import set_up_logging
+from process.logs import set_up_logging
 from schemas.jobs import TranscribeOptions
 from schemas.settings import SettingsError
 from standalone import bench_report, operator, timeline

@@ -13,6 +13,7 @@ from broker.errors import BrokerError, Refused
 from broker.job_records import JobRecords
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from gateway.webhooks.guard import Guard
+from process.retry import retry_forever
 from schemas import events, inputs, subjects
 from schemas.errors import RequestError
 from schemas.jobs import JobRecord
@@ -48,12 +49,9 @@ class EventTurner:
 
     async def run(self) -> None:
         while True:
-            try:
-                message = await self._deliveries.next_event()
-            except BrokerError as error:  # a server that is gone comes back
-                log.warning("webhooks: no event can be pulled: %s", error)
-                await asyncio.sleep(BROKER_RETRY_SECS)
-                continue
+            message = await retry_forever(
+                "webhooks: the next event", self._deliveries.next_event, retry_on=(BrokerError,)
+            )
             try:
                 await self._settle(message)
                 with mapped_errors():

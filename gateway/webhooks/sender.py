@@ -14,6 +14,7 @@ from gateway.webhooks.agenda import Agenda
 from gateway.webhooks.events import EventTurner
 from gateway.webhooks.lanes import SLOW_SECS
 from gateway.webhooks.turn import Means, TurnEnd, take_turn
+from process.background import run_in_background
 from schemas import inputs
 from schemas.subjects import is_job_id
 from schemas.urls import host_and_port
@@ -40,13 +41,8 @@ class Sender:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Deliver while inside. What is under way at the end is offered to the other gateways."""
-        async with asyncio.TaskGroup() as tasks, self._means.poster.open():
-            running = tasks.create_task(self._run(), name="webhooks")
-            try:
-                yield
-            finally:
-                running.cancel()
-                await asyncio.wait([running])
+        async with self._means.poster.open(), run_in_background(self._run(), name="webhooks"):
+            yield
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks, self._means.queues.hints(self._hinted):

@@ -10,8 +10,8 @@ from functools import partial
 
 from broker.errors import BrokerError, Conflict
 from broker.job_records import has_ended
+from broker.patience import patiently
 from gpu_worker.job.preparing import Plan
-from gpu_worker.patience import patiently
 from gpu_worker.services import Services
 from schemas.events import Started
 from schemas.job_lifecycle import Change, Claimed, PreparationEnded, Released, Survived

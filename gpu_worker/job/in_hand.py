@@ -11,7 +11,7 @@ from pathlib import Path
 
 from broker.errors import Conflict, Refused
 from broker.job_records import has_ended
-from broker.pulling import unless
+from broker.patience import patiently
 from broker.work_queue import Delivery
 from gpu_worker.blame import Fault, MachineTrouble, fault_of, in_words
 from gpu_worker.engine.process import EngineFailure, EngineProcess
@@ -22,8 +22,8 @@ from gpu_worker.job.timings import Waits, timings
 from gpu_worker.job.transcription import EngineRefused, Transcription
 from gpu_worker.model.loading import OutOfVram
 from gpu_worker.model.model import ModelUnavailable, Stopped
-from gpu_worker.patience import patiently
 from gpu_worker.services import Services
+from process.racing import unless
 from schemas.errors import ErrorCode, JobError, RequestError
 from schemas.job_lifecycle import IllegalChange, PreparationBegun, PreparationEnded
 from schemas.jobs import JobRequest, Timings

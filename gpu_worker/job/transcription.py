@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
+from broker.patience import patiently
 from gpu_worker.audio import stretches
 from gpu_worker.audio.stretches import SAMPLE_RATE, Stretch
 from gpu_worker.engine.process import EngineFailure, EngineProcess
@@ -18,7 +19,6 @@ from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected
 from gpu_worker.job.claim import Claim
 from gpu_worker.job.preparing import Plan
 from gpu_worker.model.model import Stopped
-from gpu_worker.patience import patiently
 from gpu_worker.services import Services
 from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed

@@ -11,8 +11,8 @@ from nats.js import JetStreamContext
 
 from broker import object_reading
 from broker.object_store import ObjectStore
+from broker.patience import patiently
 from gpu_worker.audio.ffmpeg import ffmpeg
-from gpu_worker.patience import patiently
 from schemas.subjects import AUDIO_BUCKET
 from tests.faults.test_whose_fault import ONE_TRY, check_innocent, path_with, program, queue
 from tests.support.http import events

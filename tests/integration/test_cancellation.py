@@ -9,8 +9,8 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from broker.connection import BrokerSettings, mapped_errors
-from broker.pulling import unless
 from broker.work_queue import Delivery, WorkQueue
+from process.racing import unless
 from schemas.jobs import JobRequest
 
 

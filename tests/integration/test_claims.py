@@ -155,7 +155,7 @@ async def test_a_claim_and_a_release_whose_answers_are_lost_count_once(
     services: Services,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gpu_worker.patience.BROKER_RETRY_SECS", 0.01)
+    monkeypatch.setattr("process.retry.RETRY_SECS", 0.01)
     await submit(js, broker_settings)
     queue = WorkQueue(js, broker_settings)
     services.records = await AnswersAreLost.open(js)

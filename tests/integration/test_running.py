@@ -10,17 +10,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from process.running import STOP_SECS
+from process.signals import STOP_SECS
 
 PRELUDE = """
 import asyncio, sys, time
-from process import running
+from process import signals
+from process.logs import set_up_logging
 from broker.errors import BrokerError, Unavailable
-running.STOP_SECS, running.LAST_WORDS_SECS = {stop_secs}, 0.2
-running.set_up_logging("info")
+signals.STOP_SECS, signals.LAST_WORDS_SECS = {stop_secs}, 0.2
+set_up_logging("info")
 def ready(): print("ready", flush=True)
 """
-RUN = "\nsys.exit(running.run_until_signal(work(), expected=BrokerError))"
+RUN = "\nsys.exit(signals.run_until_signal(work(), expected=BrokerError))"
 
 ORDERLY = """
 async def work():

@@ -13,7 +13,8 @@ import psutil
 from broker.errors import BrokerError
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import Worker
-from process.running import run_until_signal, set_up_logging
+from process.logs import set_up_logging
+from process.signals import run_until_signal
 from schemas.model import GpuStatus
 from schemas.settings import from_environment
 

@@ -1,4 +1,4 @@
-"""How our processes run: uvloop, one line of log per event, and an end on SIGTERM and SIGINT that always comes.
+"""How our processes run and stop: on uvloop, until SIGTERM or SIGINT, with an end that always comes.
 
 The first signal asks for the end: the work is cancelled once and cleans up in its own order, for STOP_SECS at most. The
 second one ends the process at once. Neither depends on the work: whatever waits for a server that is frozen, swallows its
@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Coroutine
@@ -25,13 +24,6 @@ LAST_WORDS_SECS = 0.5
 """So long before the deadline it is told what does not end."""
 KILLED_BY = 128
 """Added to a signal's number: the exit status of a process that the signal has ended, as shells tell it."""
-
-
-def set_up_logging(level: str) -> None:
-    """To stderr, with time, level and module."""
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
 
 
 def run_until_signal(work: Coroutine[Any, Any, None], expected: type[Exception]) -> int:
