@@ -22,7 +22,7 @@ from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Transcribe
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import MAX_BEAM_SIZE, Task
+from schemas.jobs import MAX_BEAM_SIZE, TranscribeOptions
 from standalone import models
 from tests.support.system import Gateway, Process, System
 
@@ -136,10 +136,7 @@ async def decoded(content: bytes, folder: Path, name: str) -> tuple[Path, int]:
 
 async def run_bare(engine: EngineProcess, pcm: Path, samples: int) -> float:
     """Seconds in whisper_full."""
-    job = Transcribe(
-        call=0, pcm_path=str(pcm), spans=[(0, samples)], language="auto", task=Task.TRANSCRIBE, words=False,
-        prompt="", beam_size=5, temperature=0.0,
-    )  # fmt: skip
+    job = Transcribe(call=0, pcm_path=str(pcm), spans=[(0, samples)], options=TranscribeOptions(), prompt="")
     async for reply in engine.transcribe(job):
         if isinstance(reply, Finished):
             return reply.engine_secs

@@ -53,7 +53,9 @@ class Follower:
                 yield
         finally:
             await self._unsubscribe()
-            await asyncio.sleep(0)  # nats-py has only cancelled its reading task, which ends in the loop's next turn
+            await asyncio.sleep(
+                0
+            )  # nats-py has only cancelled its reading task, which ends in the loop's next turn
 
     async def _mend(self) -> None:
         while True:

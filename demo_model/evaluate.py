@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from gpu_worker.engine.process import EngineProcess  # noqa: E402 - the repository is no installed package here
 from gpu_worker.engine.protocol import Finished, Load, SegmentFound, Transcribe  # noqa: E402
-from schemas.jobs import Task  # noqa: E402
+from schemas.jobs import Task, TranscribeOptions
 from standalone import models  # noqa: E402
 
 FIRST_SEED = 1_000_000
@@ -68,9 +68,12 @@ async def main(windows: int = 100) -> None:
             audio.astype(np.float32).tofile(pcm)
             for task in Task:
                 order = Transcribe(
-                    call=0, pcm_path=str(pcm), spans=[(0, len(audio))], language="auto", task=task,
-                    words=False, prompt="", beam_size=5, temperature=0.0,
-                )  # fmt: skip
+                    call=0,
+                    pcm_path=str(pcm),
+                    spans=[(0, len(audio))],
+                    options=TranscribeOptions(task=task),
+                    prompt="",
+                )
                 replies = [r async for r in engine.transcribe(order)]
                 found = [r for r in replies if isinstance(r, SegmentFound)]
                 target = lang if task is Task.TRANSCRIBE else "en"

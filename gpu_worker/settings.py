@@ -14,6 +14,7 @@ import psutil
 
 from broker.connection import BrokerSettings
 from gpu_worker.audio.stretches import PlanSettings
+from gpu_worker.engine.library import DEFAULT_LIBRARY, UnknownLibrary, find_library
 from schemas.jobs import MAX_BEAM_SIZE
 from schemas.limits import ID_PATTERN
 
@@ -31,8 +32,10 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     whisper_flash_attn: bool = True
     whisper_threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """0: the physical cores that this process may use."""
+    engine: str = DEFAULT_LIBRARY
+    """Name of the library that transcribes: a package under gpu_worker/engine/."""
     engine_command: str = ""
-    """Command line of the engine process; default: this Python with gpu_worker.engine.child."""
+    """Command line of the engine process; default: this Python with gpu_worker.engine.child and `engine`."""
     idle_timeout_secs: Annotated[float, msgspec.Meta(ge=0)] = 300.0
     """The model is unloaded when nobody has wanted it for so long; 0: never."""
     gpu_poll_interval_secs: Positive = 30.0
@@ -50,6 +53,13 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     decode_timeout_secs: Positive = 1800.0
     stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 120.0
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where there is no such engine."""
+        try:
+            find_library(self.engine)
+        except UnknownLibrary as error:
+            raise ValueError(f"ENGINE: {error}") from error
+
     def name(self) -> str:
         return self.worker_id or f"{host_name()}-{os.getpid()}"
 
@@ -57,7 +67,12 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
         return Path(self.whisper_model_path or f"/models/ggml-{self.whisper_model}.bin")
 
     def command(self) -> list[str]:
-        return shlex.split(self.engine_command) or [sys.executable, "-m", "gpu_worker.engine.child"]
+        return shlex.split(self.engine_command) or [
+            sys.executable,
+            "-m",
+            "gpu_worker.engine.child",
+            self.engine,
+        ]
 
     def threads(self) -> int:
         if self.whisper_threads:

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from gpu_worker.audio.decoding import decode
-from gpu_worker.audio.stretches import SAMPLE_RATE, Stretch, length
+from gpu_worker.audio.stretches import Stretch, length
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Rejected, Transcribe
 from gpu_worker.job.preparing import find_stretches
+from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import Task, TranscribeOptions
+from schemas.jobs import TranscribeOptions
 from schemas.languages import AUTO
 from schemas.settings import from_environment
 from standalone.bench_report import EngineFigures, Report, ServiceFigures
@@ -139,9 +140,12 @@ async def _run(engine: EngineProcess, audio: Audio, beam_size: int) -> list[Fini
     calls, language = list[Finished](), AUTO
     for stretch in audio.stretches:
         job = Transcribe(
-            call=0, pcm_path=str(audio.pcm), spans=stretch, language=language, task=Task.TRANSCRIBE, words=False,
-            prompt="", beam_size=beam_size, temperature=TranscribeOptions().temperature,
-        )  # fmt: skip
+            call=0,
+            pcm_path=str(audio.pcm),
+            spans=stretch,
+            options=TranscribeOptions(language=language, beam_size=beam_size),
+            prompt="",
+        )
         async for reply in engine.transcribe(job):
             if isinstance(reply, Rejected):
                 raise await engine.condemn(reply.reason)

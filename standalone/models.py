@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from gpu_worker.engine.whisper_cpp.model_file import BadModelFile, check
+from gpu_worker.engine.library import BadModelFile
+from gpu_worker.engine.whisper_cpp.model_file import check
 
 DEMO = "demo"
 DEMO_FILE = Path(__file__).parent / "ggml-demo.bin.xz"

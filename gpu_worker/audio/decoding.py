@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gpu_worker.audio.decode_report import verdict
 from gpu_worker.audio.ffmpeg import run as run_ffmpeg
-from gpu_worker.audio.stretches import SAMPLE_RATE
 from gpu_worker.blame import Failure, MachineTrouble, in_words
+from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.spool import check_room
 from schemas.errors import ErrorCode, JobError
 

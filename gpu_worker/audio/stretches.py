@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000
+from gpu_worker.pcm import SAMPLE_RATE
+
 WINDOW = 512
 """Samples per speech probability: 32 ms, what Silero VAD gives at 16 kHz."""
 Span = tuple[int, int]

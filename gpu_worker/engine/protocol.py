@@ -9,11 +9,10 @@ import struct
 
 import msgspec
 
-from schemas.jobs import Task, Word
+from schemas.jobs import TranscribeOptions, Word
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
-SAMPLE_RATE = 16_000
 
 
 class Command(msgspec.Struct, kw_only=True, frozen=True, tag_field="command"):
@@ -31,17 +30,15 @@ class Load(Command, kw_only=True, frozen=True, tag="load"):
 
 class Transcribe(Command, kw_only=True, frozen=True, tag="transcribe"):
     call: int
-    """Counts up; an Abort names the call that it means."""
+    """Number of this call, which counts up. An Abort names the call that it means."""
     pcm_path: str
-    """Mono float32 at 16 kHz, nothing else."""
+    """A file of samples as gpu_worker/pcm.py describes them."""
     spans: list[tuple[int, int]]
-    """(first sample, sample after the last) of each piece; they are joined in this order."""
-    language: str
-    task: Task
-    words: bool
+    """(first sample, sample behind the last) of each piece. The pieces are joined in this order."""
+    options: TranscribeOptions
+    """The job's options. `language` is already the one that was found in an earlier stretch of the job."""
     prompt: str
-    beam_size: int
-    temperature: float
+    """The prompt of this call: that of the options, followed by the end of the text so far."""
 
 
 class Abort(Command, kw_only=True, frozen=True, tag="abort"):
@@ -95,13 +92,15 @@ class Aborted(Reply, kw_only=True, frozen=True, tag="aborted"):
 
 
 class Rejected(Reply, kw_only=True, frozen=True, tag="rejected"):
-    """whisper.cpp gave an error code. `fatal` tells that the engine cannot be used any more."""
+    """The library returned an error. After a fatal one the engine process must not be used any more."""
 
     reason: str
     fatal: bool
 
 
 AnyCommand = Load | Transcribe | Abort
+LastReply = Finished | Aborted | Rejected
+"""Exactly one of these ends a call."""
 AnyReply = Loaded | LoadFailed | SegmentFound | ProgressMade | Finished | Aborted | Rejected
 
 _encoder = msgspec.msgpack.Encoder()

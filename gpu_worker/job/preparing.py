@@ -13,8 +13,9 @@ from broker.object_store import ObjectStore
 from broker.patience import patiently
 from gpu_worker.audio import decoding as audio
 from gpu_worker.audio import vad
-from gpu_worker.audio.stretches import SAMPLE_RATE, Stretch
+from gpu_worker.audio.stretches import Stretch
 from gpu_worker.audio.stretches import plan as plan_stretches
+from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.settings import WorkerSettings
 from schemas.errors import ErrorCode, JobError
 from schemas.jobs import JobRequest

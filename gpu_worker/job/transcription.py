@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
+import msgspec
+
 from broker.patience import patiently
 from gpu_worker.audio import stretches
-from gpu_worker.audio.stretches import SAMPLE_RATE, Stretch
+from gpu_worker.audio.stretches import Stretch
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
 from gpu_worker.job.claim import Claim
 from gpu_worker.job.preparing import Plan
 from gpu_worker.model.model import Stopped
+from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.services import Services
 from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed
@@ -126,16 +129,14 @@ class Transcription:
 
     def _order(self, stretch: Stretch) -> Transcribe:
         options = self._record.request.options
+        if options.language == AUTO and self._record.language is not None:
+            options = msgspec.structs.replace(options, language=self._record.language)
         return Transcribe(
             call=0,
             pcm_path=str(self._plan.pcm),
             spans=stretch,
-            language=options.language if options.language != AUTO else self._record.language or AUTO,
-            task=options.task,
-            words=options.words,
+            options=options,
             prompt=prompt(options.prompt, "".join(s.text for s in self._segments[-20:])),
-            beam_size=options.beam_size,
-            temperature=options.temperature,
         )
 
     async def _publish(self, found: SegmentFound, stretch: Stretch) -> None:

@@ -6,9 +6,9 @@ import logging
 import msgspec
 
 from gpu_worker.blame import Fault
+from gpu_worker.engine.library import BadModelFile, EngineLibrary
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.engine.protocol import Load
-from gpu_worker.engine.whisper_cpp.model_file import BadModelFile, check
 from gpu_worker.model import vram
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.settings import WorkerSettings
@@ -41,8 +41,8 @@ class LoadedModel(msgspec.Struct, kw_only=True, frozen=True):
 class Loader:
     """Loads the model, and knows the GPU as it was last seen."""
 
-    def __init__(self, settings: WorkerSettings, gpu: Gpu) -> None:
-        self._settings, self._gpu = settings, gpu
+    def __init__(self, settings: WorkerSettings, library: EngineLibrary, gpu: Gpu) -> None:
+        self._settings, self._library, self._gpu = settings, library, gpu
         self._seen: GpuStatus | None = None
         self._needed = 0
         self._measured = False
@@ -53,11 +53,13 @@ class Loader:
         """Raises CannotLoad, LoadInterrupted, OutOfVram. Whoever is cancelled meanwhile has no engine to end."""
         settings, begun = self._settings, asyncio.get_running_loop().time()
         try:
-            file = await asyncio.to_thread(check, settings.model_path())
+            needed = await asyncio.to_thread(
+                self._library.required_vram, settings.model_path(), settings.widest_beam()
+            )
         except BadModelFile as error:
             raise CannotLoad(str(error)) from error
         if not self._measured:
-            self._needed = vram.estimate(file, settings.widest_beam())
+            self._needed = needed
         if (lack := await self.lack()) is not None:
             raise OutOfVram(lack)
         before = self._seen
@@ -65,7 +67,7 @@ class Loader:
             engine = await EngineProcess.start(settings.command(), settings.engine_stall_secs)
             loaded = await self._fill(engine)
         except EngineFailure as failure:
-            raise _why(failure) from failure
+            raise self._why(failure) from failure
         try:
             self._pid = engine.pid
             await self.look()
@@ -124,7 +126,11 @@ class Loader:
         try:
             loaded = await engine.load(order, settings.engine_load_timeout_secs)
             # CUDA that finds no memory for itself is left out by ggml, without a word but this line.
-            line = vram.out_of_memory(engine.last_words) if loaded.backend == CPU and self._seen else None
+            line = (
+                self._library.out_of_memory(engine.last_words)
+                if loaded.backend == CPU and self._seen
+                else None
+            )
             if line is not None:
                 raise OutOfVram(f"CUDA could not be started: {line}")
         except BaseException:
@@ -142,17 +148,18 @@ class Loader:
             taken = self._seen.vram_used - before.vram_used
             self._needed, self._measured = min(taken, self._seen.vram_total), True
 
+    def _why(self, failure: EngineFailure) -> CannotLoad | LoadInterrupted | OutOfVram:
+        if (line := self._library.out_of_memory([failure.detail, *failure.stderr])) is not None:
+            return OutOfVram(f"There was not enough VRAM: {line}")
+        if failure.fault is Fault.MACHINE:
+            return LoadInterrupted(f"The engine could not be started: {failure.detail}")
+        last_words = "; ".join(
+            [f"The engine could not load the model: {failure.detail}", *failure.stderr[-3:]]
+        )
+        return CannotLoad(last_words)
+
 
 async def _end(engine: EngineProcess) -> None:
     """At once, also where the caller is being cancelled for the second time."""
     engine.kill()
     await engine.stop()
-
-
-def _why(failure: EngineFailure) -> CannotLoad | LoadInterrupted | OutOfVram:
-    if (line := vram.out_of_memory([failure.detail, *failure.stderr])) is not None:
-        return OutOfVram(f"There was not enough VRAM: {line}")
-    if failure.fault is Fault.MACHINE:
-        return LoadInterrupted(f"The engine could not be started: {failure.detail}")
-    last_words = "; ".join([f"The engine could not load the model: {failure.detail}", *failure.stderr[-3:]])
-    return CannotLoad(last_words)

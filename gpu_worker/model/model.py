@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+from gpu_worker.engine.library import find_library
 from gpu_worker.engine.process import EngineFailure, EngineProcess
 from gpu_worker.gate import Gate
 from gpu_worker.model import lifecycle as lifecycle
 from gpu_worker.model import lifecycle_inputs as happens
-from gpu_worker.model import vram
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.model.loading import CannotLoad, Loader, LoadInterrupted, OutOfVram
 from gpu_worker.settings import WorkerSettings
@@ -51,7 +51,8 @@ class Model:
             idle_timeout_secs=settings.idle_timeout_secs,
             gpu_poll_interval_secs=settings.gpu_poll_interval_secs,
         )
-        self._loader = Loader(settings, gpu)
+        self._library = find_library(settings.engine)
+        self._loader = Loader(settings, self._library, gpu)
         self._life, self._since = lifecycle.Lifecycle(), datetime.now(UTC)
         self._effects: asyncio.Queue[happens.Task] = asyncio.Queue(16)
         """The state machine asks for a load, an unload and a few looks at the GPU at the most."""
@@ -122,7 +123,7 @@ class Model:
         try:
             yield engine
         except EngineFailure as failure:
-            if (line := vram.out_of_memory([failure.detail, *failure.stderr])) is not None:
+            if (line := self._library.out_of_memory([failure.detail, *failure.stderr])) is not None:
                 raise OutOfVram(line) from failure
             raise
         finally:
@@ -250,7 +251,7 @@ class Model:
             return
         self._engine = None
         self._loader.engine_is_gone()
-        line = vram.out_of_memory(engine.last_words)
+        line = self._library.out_of_memory(engine.last_words)
         self._apply(happens.EngineDied(line or engine.death(), out_of_memory=line is not None))
 
     async def _end(self) -> None:

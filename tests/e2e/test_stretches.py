@@ -3,7 +3,7 @@ notes what it is told."""
 
 import pytest
 
-from gpu_worker.audio.stretches import SAMPLE_RATE
+from gpu_worker.pcm import SAMPLE_RATE
 from tests.support.http import AUDIO, finish, submit
 from tests.support.system import System
 

@@ -9,7 +9,7 @@ from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Load, SegmentFound, Transcribe
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import DEFAULT_BEAM_SIZE, Task
+from schemas.jobs import DEFAULT_BEAM_SIZE, TranscribeOptions
 from tests.support.http import AUDIO, EXPECTED, transcribe, words
 from tests.support.system import Gateway, System
 
@@ -83,12 +83,8 @@ async def direct(model: Path, name: str, folder: Path, language: str, beam_size:
         call=0,
         pcm_path=str(pcm),
         spans=[(0, samples)],
-        language=language,
-        task=Task.TRANSCRIBE,
-        words=False,
+        options=TranscribeOptions(language=language, beam_size=beam_size),
         prompt="",
-        beam_size=beam_size,
-        temperature=0.0,
     )
     found = [r async for r in engine.transcribe(order) if isinstance(r, SegmentFound)]
     await engine.stop()

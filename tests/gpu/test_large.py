@@ -9,12 +9,12 @@ import pytest
 
 from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.protocol import Finished, Transcribe
+from gpu_worker.engine.whisper_cpp import memory
 from gpu_worker.engine.whisper_cpp.model_file import check
-from gpu_worker.model import vram
 from gpu_worker.model.gpu import NvmlGpu
 from gpu_worker.model.loading import CPU, Loader, OutOfVram
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import MAX_BEAM_SIZE, Task
+from schemas.jobs import MAX_BEAM_SIZE, TranscribeOptions
 from schemas.model import GpuStatus
 from tests.gpu import large_model
 from tests.gpu.holding import holding
@@ -59,7 +59,7 @@ def settings(model: Path) -> WorkerSettings:
 
 
 async def backend_of(model: Path) -> str:
-    loaded = await Loader(settings(model), NvmlGpu(None)).load()
+    loaded = await Loader(settings(model), whisper_cpp, NvmlGpu(None)).load()
     await loaded.engine.stop()
     return loaded.backend
 
@@ -67,7 +67,7 @@ async def backend_of(model: Path) -> str:
 async def test_it_takes_what_was_estimated_and_gives_all_back(large: Path) -> None:
     gpu = NvmlGpu(None)
     before = gpu.status()
-    loader = Loader(settings(large), gpu)
+    loader = Loader(settings(large), whisper_cpp, gpu)
     loaded = await loader.load()
     try:
         during = loader.vram()
@@ -80,7 +80,7 @@ async def test_it_takes_what_was_estimated_and_gives_all_back(large: Path) -> No
     assert during is not None
     assert after is not None
     taken = during.used - before.vram_used
-    estimated = vram.estimate(check(large), settings(large).widest_beam())
+    estimated = memory.estimate(check(large), settings(large).widest_beam())
     print(
         f"{loaded.backend}, loaded in {loaded.load_secs} s; took {taken // MIB} MiB, by NVML for the process"
         f" {(during.used_by_model or 0) // MIB} MiB, estimated {estimated // MIB} MiB; ended in {ended_secs:.2f} s,"
@@ -100,7 +100,7 @@ async def test_every_lack_of_vram_is_known_as_one(
         assert held is not None
         begun = time.monotonic()
         try:
-            loaded = await Loader(settings(model), Overtaken(gpu)).load()
+            loaded = await Loader(settings(model), whisper_cpp, Overtaken(gpu)).load()
         except OutOfVram as lack:
             found = str(lack)
         else:
@@ -120,7 +120,7 @@ async def test_a_job_needs_no_more_than_the_load_has_taken(
     """Another process takes all that is left when the model is ready. The widest beam, words and a prompt fit in."""
     gpu, model, pcm = NvmlGpu(None), {"demo": demo_model, "large": large}[name], tmp_path / "pcm"
     samples = await decode(AUDIO / "long.ogg", pcm, timeout_secs=60, max_secs=600)
-    loaded = await Loader(settings(model), gpu).load()
+    loaded = await Loader(settings(model), whisper_cpp, gpu).load()
     try:
         before = gpu.used_by(loaded.engine.pid)
         with holding(LEFT_MIB):
@@ -139,10 +139,8 @@ def order(pcm: Path, samples: int, temperature: float) -> Transcribe:
         call=0,
         pcm_path=str(pcm),
         spans=[(0, samples)],
-        language="en",
-        task=Task.TRANSCRIBE,
-        words=True,
+        options=TranscribeOptions(
+            language="en", words=True, beam_size=MAX_BEAM_SIZE, temperature=temperature
+        ),
         prompt="one two three " * 40,
-        beam_size=MAX_BEAM_SIZE,
-        temperature=temperature,
     )

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from gpu_worker.audio import decoding as audio
 from gpu_worker.audio import vad
 from gpu_worker.audio.ffmpeg import ffmpeg
-from gpu_worker.audio.stretches import SAMPLE_RATE, PlanSettings, plan
+from gpu_worker.audio.stretches import PlanSettings, plan
 from gpu_worker.blame import MachineTrouble
 from gpu_worker.job.preparing import find_stretches
+from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.settings import WorkerSettings
 from schemas.errors import ErrorCode
 from tests.support.http import AUDIO, EXPECTED

@@ -14,6 +14,7 @@ import uvloop
 
 from gpu_worker.audio.decoding import decode
 from gpu_worker.blame import Fault
+from gpu_worker.engine.library import BadModelFile
 from gpu_worker.engine.process import EngineFailure, EngineProcess, FailureKind
 from gpu_worker.engine.protocol import (
     Aborted,
@@ -26,8 +27,8 @@ from gpu_worker.engine.protocol import (
     Transcribe,
     frame,
 )
-from gpu_worker.engine.whisper_cpp.model_file import BadModelFile, check
-from schemas.jobs import Task
+from gpu_worker.engine.whisper_cpp.model_file import check
+from schemas.jobs import TranscribeOptions
 from tests.support.http import AUDIO, EXPECTED
 from tests.support.waiting import wait_until
 
@@ -44,12 +45,8 @@ def order(pcm: Path, samples: int, language: str = "en", beam_size: int = 5, pro
         call=0,
         pcm_path=str(pcm),
         spans=[(0, samples)],
-        language=language,
-        task=Task.TRANSCRIBE,
-        words=False,
+        options=TranscribeOptions(language=language, beam_size=beam_size),
         prompt=prompt,
-        beam_size=beam_size,
-        temperature=0.0,
     )
 
 

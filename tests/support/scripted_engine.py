@@ -22,7 +22,6 @@ import msgspec
 
 from gpu_worker.engine.protocol import (
     LENGTH,
-    SAMPLE_RATE,
     Abort,
     Aborted,
     AnyCommand,
@@ -37,6 +36,7 @@ from gpu_worker.engine.protocol import (
     command_decoder,
     frame,
 )
+from gpu_worker.pcm import SAMPLE_RATE
 from schemas.jobs import Word
 
 OUT_OF_MEMORY = {
@@ -115,7 +115,10 @@ class Engine:
         start = half if self._jobs == "hold" else 0.0
         self._send(
             SegmentFound(
-                start=start, end=seconds, text=" all of it", words=_words(seconds) if job.words else None
+                start=start,
+                end=seconds,
+                text=" all of it",
+                words=_words(seconds) if job.options.words else None,
             )
         )
         self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))

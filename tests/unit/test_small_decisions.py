@@ -4,7 +4,7 @@ import pytest
 
 from gpu_worker.engine import protocol
 from gpu_worker.job.transcription import PROMPT_TAIL_CHARS, prompt, tail
-from schemas.jobs import Task
+from schemas.jobs import Task, TranscribeOptions
 from standalone.restarts import MAX_DELAY_SECS, STABLE_SECS, Backoff, death_in_words
 
 MESSAGES = [
@@ -13,12 +13,8 @@ MESSAGES = [
         call=1,
         pcm_path="/p",
         spans=[(0, 5), (7, 9)],
-        language="auto",
-        task=Task.TRANSLATE,
-        words=True,
+        options=TranscribeOptions(language="auto", task=Task.TRANSLATE, words=True, beam_size=5),
         prompt="x",
-        beam_size=5,
-        temperature=0.0,
     ),
     protocol.Abort(call=1),
     protocol.Loaded(backend="cpu", load_secs=0.5),

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gpu_worker.audio.stretches import SAMPLE_RATE, WINDOW, PlanSettings, after, file_seconds, length, plan
+from gpu_worker.audio.stretches import WINDOW, PlanSettings, after, file_seconds, length, plan
+from gpu_worker.pcm import SAMPLE_RATE
 
 RATE = SAMPLE_RATE
 DEFAULT = PlanSettings()

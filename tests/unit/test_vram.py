@@ -2,6 +2,7 @@
 
 import pytest
 
+from gpu_worker.engine.whisper_cpp import memory
 from gpu_worker.engine.whisper_cpp.model_file import ModelFile
 from gpu_worker.model import vram
 
@@ -13,9 +14,9 @@ MIB = 2**20
 
 def test_the_estimate_for_large_is_what_whisper_says_it_takes() -> None:
     """whisper.cpp logs for large-v3: weights 3094 MB (of 10^6), caches at a beam of 8 839 MB, cross attention 252 MB."""
-    needed = vram.estimate(LARGE, beam_size=8)
+    needed = memory.estimate(LARGE, beam_size=8)
     assert needed == pytest.approx((3094 + 839 + 252) * 1e6, rel=0.01)
-    assert vram.estimate(LARGE, beam_size=5) < needed
+    assert memory.estimate(LARGE, beam_size=5) < needed
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_what_is_lacking(free: int | None, needed: int, expected: str | None) ->
     ],
 )
 def test_last_words_of_a_lack_of_memory(line: str) -> None:
-    assert vram.out_of_memory(["loading", line, "bye"]) == line
+    assert memory.out_of_memory(["loading", line, "bye"]) == line
 
 
 @pytest.mark.parametrize(
@@ -56,4 +57,4 @@ def test_last_words_of_a_lack_of_memory(line: str) -> None:
     ],
 )
 def test_last_words_of_something_else(line: str) -> None:
-    assert vram.out_of_memory([line]) is None
+    assert memory.out_of_memory([line]) is None

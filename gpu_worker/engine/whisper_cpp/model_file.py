@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from gpu_worker.engine.library import BadModelFile
+
 MAGIC = b"lmgg"
 BLOCKS = {  # ggml type: (bytes per block, values per block)
     0: (4, 1),
@@ -27,10 +29,6 @@ BLOCKS = {  # ggml type: (bytes per block, values per block)
     30: (2, 1),
 }
 MEL_FFT = 201
-
-
-class BadModelFile(Exception):
-    """A sentence that says what is wrong with the file."""
 
 
 class ModelFile(msgspec.Struct, kw_only=True, frozen=True):
