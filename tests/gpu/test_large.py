@@ -9,6 +9,7 @@ import pytest
 
 from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.protocol import Finished, Transcribe
+from gpu_worker.engine.whisper_cpp import library as whisper_cpp
 from gpu_worker.engine.whisper_cpp import memory
 from gpu_worker.engine.whisper_cpp.model_file import check
 from gpu_worker.model.gpu import NvmlGpu
