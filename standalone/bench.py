@@ -17,7 +17,8 @@ import msgspec
 
 from gpu_worker.audio.decoding import decode
 from gpu_worker.audio.stretches import Stretch, length
-from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.failure import EngineFailure
+from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Rejected, Transcribe
 from gpu_worker.job.preparing import find_stretches
 from gpu_worker.pcm import SAMPLE_RATE

@@ -14,7 +14,8 @@ from broker.job_records import has_ended
 from broker.patience import patiently
 from broker.work_queue import Delivery
 from gpu_worker.blame import Fault, MachineTrouble, fault_of, in_words
-from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.failure import EngineFailure
+from gpu_worker.engine.process import EngineProcess
 from gpu_worker.job.burying import request_of
 from gpu_worker.job.preparing import Plan, prepare
 from gpu_worker.job.settling import Settling

@@ -16,7 +16,8 @@ import msgspec
 from broker.patience import patiently
 from gpu_worker.audio import stretches
 from gpu_worker.audio.stretches import Stretch
-from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.failure import EngineFailure
+from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
 from gpu_worker.job.claim import Claim
 from gpu_worker.job.preparing import Plan

@@ -1,17 +1,17 @@
-"""The model's state machine: what may happen to it in which state, what that makes of it, and what is to be done.
+"""The model's state machine: which input is legal in which state, the state after it, and the effects to carry out.
 
     unloaded -> loading -> ready -> unloading -> unloaded        loading -> error
                 loading -> waiting_for_gpu -> loading            ready -> waiting_for_gpu
 
 Theory of operation
-1. `step` takes the state, an event and the time, and gives the new state and effects. It does nothing itself and reads
-   no clock; gpu_worker/model/model.py carries the effects out and reports back with further events.
-2. RULES is the whole machine: a missing key is an event that cannot happen in that state, and raises IllegalEvent.
-3. `waiting` are the jobs in the worker's hands that want the model. While there are any, the model is on its way to
-   them: they leave only by being run, by leaving themselves, or through Evict, Dismiss or StepBack, which tell them.
+1. `step` takes the state, an input and the time, and returns the new state and effects. It has no I/O and reads no
+   clock; gpu_worker/model/model.py carries the effects out and reports back with further inputs.
+2. RULES is the whole machine: a missing key is an input that cannot happen in that state, and raises IllegalInput.
+3. `waiting` are the jobs in the worker's hands that want the model. While there are any, the model is being brought to
+   `ready`. A job leaves this set when it runs, when it leaves by itself, or through Evict, Dismiss or StepBack.
 4. An engine process exists from StartLoad until EndEngine is reported done or the engine has died. StartLoad is given
    only when there is none, EndEngine only when no job runs on it.
-5. Out of memory is not an error but a time to wait: at load, and in the middle of a job, which then waits as well.
+5. Out of memory is no error but a reason to wait: at load, and in the middle of a job, which then waits again.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from gpu_worker.model.lifecycle_inputs import (
     EndEngine,
     EngineDied,
     EngineEnded,
-    Event,
     Evict,
     GpuPolled,
+    Input,
     JobArrived,
     JobLeft,
     JobStarted,
@@ -40,61 +40,25 @@ from gpu_worker.model.lifecycle_inputs import (
     TimePassed,
     UnloadAsked,
 )
+from gpu_worker.model.lifecycle_state import IllegalInput, JobInTheWay, Lifecycle, LifecyclePolicy
 from schemas.model import ModelState
 
 MAX_DEATHS = 3
-"""So often in a row an engine may die without having run a job. That is no job's fault: those that wait go back."""
-
-
-class LifecyclePolicy(msgspec.Struct, kw_only=True, frozen=True):
-    """Seconds."""
-
-    idle_timeout_secs: float
-    """0: never unload."""
-    gpu_poll_interval_secs: float
-
-
-class Lifecycle(msgspec.Struct, kw_only=True, frozen=True):
-    """All times are on the clock that `step` is given."""
-
-    state: ModelState = ModelState.UNLOADED
-    waiting: frozenset[str] = frozenset()
-    """Ids of the jobs that want the model."""
-    running: str | None = None
-    """The job that has it."""
-    reason: str | None = None
-    """Why it is in error, or what it waits for."""
-    retry_at: float | None = None
-    """When the GPU is looked at again; only while waiting for it."""
-    idle_since: float | None = None
-    """Since when nobody wants the model that is ready."""
-    reload: bool = False
-    """A load was asked for while unloading."""
-    deaths: int = 0
-    """Of engines, since a job last ran."""
-
+"""How many engines in a row may die before a job has run. It is no job's fault then: those that wait are given back."""
 
 Outcome = tuple[Lifecycle, list[Effect]]
 
 
-class IllegalEvent(Exception):
-    """The event cannot happen in this state: a mistake of the caller."""
-
-
-class JobInTheWay(Exception):
-    """Unloading is refused: a job has the model or is about to."""
-
-
-def step(life: Lifecycle, event: Event, now: float, policy: LifecyclePolicy) -> Outcome:
-    """The life after the event, and what is to be done. Raises IllegalEvent, JobInTheWay."""
-    rule = RULES[life.state].get(type(event))
+def step(life: Lifecycle, given: Input, now: float, policy: LifecyclePolicy) -> Outcome:
+    """The life after the given, and what is to be done. Raises IllegalInput, JobInTheWay."""
+    rule = RULES[life.state].get(type(given))
     if rule is None:
-        raise IllegalEvent(f"{type(event).__name__} cannot happen while {life.state}")
-    return rule(life, event, now, policy)
+        raise IllegalInput(f"{type(given).__name__} cannot happen while {life.state}")
+    return rule(life, given, now, policy)
 
 
 def deadline(life: Lifecycle, policy: LifecyclePolicy) -> float | None:
-    """When TimePassed will have something to do; None: not until something else happens."""
+    """Return when TimePassed must be given next, on the clock of `step`; None where no timer is needed."""
     if life.state is ModelState.WAITING_FOR_GPU:
         return life.retry_at
     if life.idle_since is not None and policy.idle_timeout_secs > 0:
@@ -103,7 +67,7 @@ def deadline(life: Lifecycle, policy: LifecyclePolicy) -> float | None:
 
 
 def _enter(life: Lifecycle, state: ModelState, **changes: object) -> Lifecycle:
-    """A new state forgets what belonged to the last one."""
+    """Change the state, and reset the fields that have a meaning in one state only."""
     fresh: dict[str, object] = {"reason": None, "retry_at": None, "idle_since": None, "reload": False}
     return msgspec.structs.replace(life, state=state, **(fresh | changes))
 
@@ -123,7 +87,7 @@ def _fail(life: Lifecycle, reason: str) -> Outcome:
 
 
 def _step_back(life: Lifecycle, why: str) -> Outcome:
-    """The engine has died too often in a row."""
+    """Give the waiting jobs back, because the engine has died too often in a row."""
     reason = f"The engine died {life.deaths} times in a row: {why}"
     if not life.waiting:
         return _fail(life, reason)
@@ -136,11 +100,11 @@ def _evict(life: Lifecycle, also: frozenset[str] = frozenset()) -> list[Effect]:
     return [Evict(leaving)] if leaving else []
 
 
-def _stay(life: Lifecycle, event: Event, now: float, policy: LifecyclePolicy) -> Outcome:
+def _stay(life: Lifecycle, given: Input, now: float, policy: LifecyclePolicy) -> Outcome:
     return life, []
 
 
-def _load_asked(life: Lifecycle, event: LoadAsked, now: float, policy: LifecyclePolicy) -> Outcome:
+def _load_asked(life: Lifecycle, given: LoadAsked, now: float, policy: LifecyclePolicy) -> Outcome:
     match life.state:
         case ModelState.UNLOADED | ModelState.ERROR:
             return _load(life)
@@ -153,15 +117,15 @@ def _load_asked(life: Lifecycle, event: LoadAsked, now: float, policy: Lifecycle
             return msgspec.structs.replace(life, idle_since=idle), []
 
 
-def _unload_asked(life: Lifecycle, event: UnloadAsked, now: float, policy: LifecyclePolicy) -> Outcome:
+def _unload_asked(life: Lifecycle, given: UnloadAsked, now: float, policy: LifecyclePolicy) -> Outcome:
     empty = frozenset[str]()
     match life.state:
         case ModelState.READY if life.running is None and not life.waiting:
             return _enter(life, ModelState.UNLOADING), [EndEngine()]
-        case ModelState.READY if not event.force:
+        case ModelState.READY if not given.force:
             raise JobInTheWay
         case ModelState.READY if life.running is not None:
-            # The engine is ended when the job has let go of it.
+            # The engine is ended by JobLeft, when the job has released it.
             return _enter(life, ModelState.UNLOADING, waiting=empty), _evict(life, frozenset({life.running}))
         case ModelState.READY | ModelState.LOADING:
             return _enter(life, ModelState.UNLOADING, waiting=empty), [*_evict(life), EndEngine()]
@@ -171,74 +135,74 @@ def _unload_asked(life: Lifecycle, event: UnloadAsked, now: float, policy: Lifec
             return _enter(life, ModelState.UNLOADED, waiting=empty), _evict(life)
 
 
-def _job_arrived(life: Lifecycle, event: JobArrived, now: float, policy: LifecyclePolicy) -> Outcome:
-    if event.job_id == life.running:
+def _job_arrived(life: Lifecycle, given: JobArrived, now: float, policy: LifecyclePolicy) -> Outcome:
+    if given.job_id == life.running:
         return life, []
-    life = msgspec.structs.replace(life, waiting=life.waiting | {event.job_id}, idle_since=None)
+    life = msgspec.structs.replace(life, waiting=life.waiting | {given.job_id}, idle_since=None)
     return _load(life) if life.state in (ModelState.UNLOADED, ModelState.ERROR) else (life, [])
 
 
-def _job_started(life: Lifecycle, event: JobStarted, now: float, policy: LifecyclePolicy) -> Outcome:
-    if life.running is not None or event.job_id not in life.waiting:
-        raise IllegalEvent(f"job {event.job_id} is not next")
-    waiting = life.waiting - {event.job_id}
-    return msgspec.structs.replace(life, running=event.job_id, waiting=waiting, deaths=0), []
+def _job_started(life: Lifecycle, given: JobStarted, now: float, policy: LifecyclePolicy) -> Outcome:
+    if life.running is not None or given.job_id not in life.waiting:
+        raise IllegalInput(f"job {given.job_id} is not next")
+    waiting = life.waiting - {given.job_id}
+    return msgspec.structs.replace(life, running=given.job_id, waiting=waiting, deaths=0), []
 
 
-def _job_left(life: Lifecycle, event: JobLeft, now: float, policy: LifecyclePolicy) -> Outcome:
-    if event.job_id != life.running and event.job_id not in life.waiting:
+def _job_left(life: Lifecycle, given: JobLeft, now: float, policy: LifecyclePolicy) -> Outcome:
+    if given.job_id != life.running and given.job_id not in life.waiting:
         return life, []
-    was_running = event.job_id == life.running
+    was_running = given.job_id == life.running
     running = None if was_running else life.running
-    waiting = life.waiting - {event.job_id}
+    waiting = life.waiting - {given.job_id}
     idle = now if life.state is ModelState.READY and running is None and not waiting else None
     left = msgspec.structs.replace(life, running=running, waiting=waiting, idle_since=idle)
     return left, [EndEngine()] if was_running and life.state is ModelState.UNLOADING else []
 
 
-def _load_succeeded(life: Lifecycle, event: LoadSucceeded, now: float, policy: LifecyclePolicy) -> Outcome:
+def _load_succeeded(life: Lifecycle, given: LoadSucceeded, now: float, policy: LifecyclePolicy) -> Outcome:
     return _enter(life, ModelState.READY, idle_since=None if life.waiting else now), []
 
 
-def _load_failed(life: Lifecycle, event: LoadFailed, now: float, policy: LifecyclePolicy) -> Outcome:
-    return _fail(life, event.reason)
+def _load_failed(life: Lifecycle, given: LoadFailed, now: float, policy: LifecyclePolicy) -> Outcome:
+    return _fail(life, given.reason)
 
 
-def _out_of_memory(life: Lifecycle, event: OutOfMemory, now: float, policy: LifecyclePolicy) -> Outcome:
-    return _wait(life, event.reason, now, policy)
+def _out_of_memory(life: Lifecycle, given: OutOfMemory, now: float, policy: LifecyclePolicy) -> Outcome:
+    return _wait(life, given.reason, now, policy)
 
 
-def _engine_died(life: Lifecycle, event: EngineDied, now: float, policy: LifecyclePolicy) -> Outcome:
-    if event.out_of_memory:
+def _engine_died(life: Lifecycle, given: EngineDied, now: float, policy: LifecyclePolicy) -> Outcome:
+    if given.out_of_memory:
         wanting = life.waiting | ({life.running} if life.running is not None else set())
         life = msgspec.structs.replace(life, running=None, waiting=wanting)
-        return _wait(life, event.reason, now, policy)
-    # The job that ran on it sees the same death and goes back to the queue, where its attempts are counted.
+        return _wait(life, given.reason, now, policy)
+    # The job that ran on this engine sees the same death and returns to the queue, where its attempts are counted.
     life = msgspec.structs.replace(life, running=None, deaths=life.deaths + 1)
     if not life.waiting:
         return _enter(life, ModelState.UNLOADED), []
     if life.deaths >= MAX_DEATHS:
-        return _step_back(life, event.reason)
+        return _step_back(life, given.reason)
     return _load(life)
 
 
-def _died_loading(life: Lifecycle, event: EngineDied, now: float, policy: LifecyclePolicy) -> Outcome:
-    """Somebody has killed it, which says nothing about the model: it is tried again, but not for ever."""
+def _died_loading(life: Lifecycle, given: EngineDied, now: float, policy: LifecyclePolicy) -> Outcome:
+    """Somebody has killed the engine, which says nothing about the model: the load is repeated, up to MAX_DEATHS times."""
     life = msgspec.structs.replace(life, deaths=life.deaths + 1)
     if life.deaths >= MAX_DEATHS:
-        return _step_back(life, event.reason)
+        return _step_back(life, given.reason)
     return _load(life)
 
 
-def _engine_ended(life: Lifecycle, event: EngineEnded, now: float, policy: LifecyclePolicy) -> Outcome:
+def _engine_ended(life: Lifecycle, given: EngineEnded, now: float, policy: LifecyclePolicy) -> Outcome:
     return _load(life) if life.waiting or life.reload else (_enter(life, ModelState.UNLOADED), [])
 
 
-def _gpu_polled(life: Lifecycle, event: GpuPolled, now: float, policy: LifecyclePolicy) -> Outcome:
-    return _load(life) if event.lack is None else _wait(life, event.lack, now, policy)
+def _gpu_polled(life: Lifecycle, given: GpuPolled, now: float, policy: LifecyclePolicy) -> Outcome:
+    return _load(life) if given.lack is None else _wait(life, given.lack, now, policy)
 
 
-def _time_passed(life: Lifecycle, event: TimePassed, now: float, policy: LifecyclePolicy) -> Outcome:
+def _time_passed(life: Lifecycle, given: TimePassed, now: float, policy: LifecyclePolicy) -> Outcome:
     due = deadline(life, policy)
     if due is None or now < due:
         return life, []
@@ -249,17 +213,19 @@ def _time_passed(life: Lifecycle, event: TimePassed, now: float, policy: Lifecyc
 
 Rule = Callable[..., Outcome]
 
-_ANYWHERE: dict[type[Event], Rule] = {
+_ANYWHERE: dict[type[Input], Rule] = {
     LoadAsked: _load_asked,
     UnloadAsked: _unload_asked,
     JobArrived: _job_arrived,
     JobLeft: _job_left,
     TimePassed: _time_passed,
-    GpuPolled: _stay,  # the answer may come when nobody waits any more
-    EngineDied: _stay,  # so may the news of a death
+    # The answer to PollGpu may arrive when nobody waits any more.
+    GpuPolled: _stay,
+    # The news of a death may arrive late as well.
+    EngineDied: _stay,
 }
 
-RULES: dict[ModelState, dict[type[Event], Rule]] = {
+RULES: dict[ModelState, dict[type[Input], Rule]] = {
     ModelState.UNLOADED: _ANYWHERE,
     ModelState.LOADING: _ANYWHERE
     | {
@@ -270,7 +236,7 @@ RULES: dict[ModelState, dict[type[Event], Rule]] = {
     },
     ModelState.WAITING_FOR_GPU: _ANYWHERE | {GpuPolled: _gpu_polled},
     ModelState.READY: _ANYWHERE | {JobStarted: _job_started, EngineDied: _engine_died},
-    # A load that ends while it is being ended is no news: EngineEnded follows.
+    # A load that ends while EndEngine is under way changes nothing: EngineEnded follows.
     ModelState.UNLOADING: _ANYWHERE
     | {EngineEnded: _engine_ended, LoadSucceeded: _stay, LoadFailed: _stay, OutOfMemory: _stay},
     ModelState.ERROR: _ANYWHERE,

@@ -1,23 +1,25 @@
-"""What can happen to the model, and what is then to be done: the words of gpu_worker/model/lifecycle.py. Pure.
+"""Inputs and effects of the model's state machine (gpu_worker/model/lifecycle.py). Pure.
 
-A `job_id` here is whatever tells the jobs in the worker's hands apart: the worker gives the key of the delivery.
+An input is something that has happened to the model in this process. It is never published: what is published on
+`whisper.events.model.>` is schemas.model.ModelEvent. A `job_id` here is any string that tells the jobs in the worker's hands
+apart; the worker uses the key of the delivery, because the same job may be delivered twice.
 """
 
 import msgspec
 
 
 class LoadAsked(msgspec.Struct, frozen=True):
-    """Somebody wants the model ready. Idempotent."""
+    """Somebody wants the model to be ready. Idempotent."""
 
 
 class UnloadAsked(msgspec.Struct, frozen=True):
-    """Somebody wants the GPU. With `force` the jobs in hand are given back; without it they are in the way."""
+    """Somebody wants the GPU. With `force` the jobs in hand are given back; without it they prevent the unload."""
 
     force: bool = False
 
 
 class JobArrived(msgspec.Struct, frozen=True):
-    """A job is in the worker's hands. Idempotent."""
+    """A job has come into the worker's hands. Idempotent."""
 
     job_id: str
 
@@ -29,29 +31,29 @@ class JobStarted(msgspec.Struct, frozen=True):
 
 
 class JobLeft(msgspec.Struct, frozen=True):
-    """A job is through, or gives up waiting. For a job that is not here this is nothing."""
+    """A job is finished with the engine, or gives up waiting. Has no effect for a job that is not here."""
 
     job_id: str
 
 
 class LoadSucceeded(msgspec.Struct, frozen=True):
-    pass
+    """StartLoad has ended well."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True):
-    """Trying again would not help."""
+    """StartLoad has failed in a way that would repeat itself, such as a damaged model file."""
 
     reason: str
 
 
 class OutOfMemory(msgspec.Struct, frozen=True):
-    """There is no VRAM for the load; its engine is gone."""
+    """StartLoad has found too little VRAM. Its engine process has ended."""
 
     reason: str
 
 
 class EngineDied(msgspec.Struct, frozen=True):
-    """The engine of a ready model is gone, and we did not ask for it."""
+    """An engine process has ended without EndEngine."""
 
     reason: str
     out_of_memory: bool = False
@@ -62,16 +64,17 @@ class EngineEnded(msgspec.Struct, frozen=True):
 
 
 class GpuPolled(msgspec.Struct, frozen=True):
-    """PollGpu is done: `lack` says what is missing, None that a load has a chance."""
+    """PollGpu is done."""
 
     lack: str | None
+    """The sentence that says how much VRAM is missing; None where a load has a chance."""
 
 
 class TimePassed(msgspec.Struct, frozen=True):
-    """It is as late as `step` is told."""
+    """The deadline that `lifecycle.deadline` has named has come."""
 
 
-Event = (
+Input = (
     LoadAsked
     | UnloadAsked
     | JobArrived
@@ -88,36 +91,37 @@ Event = (
 
 
 class StartLoad(msgspec.Struct, frozen=True):
-    """Start an engine and load the model. Answered by LoadSucceeded, LoadFailed or OutOfMemory."""
+    """Start an engine and load the model. Answered by LoadSucceeded, LoadFailed, OutOfMemory or EngineDied."""
 
 
 class EndEngine(msgspec.Struct, frozen=True):
-    """End the engine, also one that is just loading. Answered by EngineEnded."""
+    """End the engine, also one that is still loading. Answered by EngineEnded."""
 
 
 class PollGpu(msgspec.Struct, frozen=True):
-    """See whether there is enough VRAM. Answered by GpuPolled."""
+    """Look whether there is enough VRAM. Answered by GpuPolled."""
 
 
 class Evict(msgspec.Struct, frozen=True):
-    """Give these jobs back to the queue, and take no others until somebody wants the model."""
+    """Give these jobs back to the queue, and pull no others until somebody wants the model."""
 
     job_ids: frozenset[str]
 
 
 class Dismiss(msgspec.Struct, frozen=True):
-    """Tell these jobs that there will be no model for them."""
+    """Fail these jobs: the model cannot be loaded."""
 
     job_ids: frozenset[str]
     reason: str
 
 
 class StepBack(msgspec.Struct, frozen=True):
-    """Give these jobs back to the queue: engines are ended from outside here, again and again."""
+    """Give these jobs back to the queue and stop pulling for a while: engines keep being killed from outside."""
 
     job_ids: frozenset[str]
     reason: str
 
 
-Task = StartLoad | EndEngine | PollGpu
-Effect = Task | Evict | Dismiss | StepBack
+EngineTask = StartLoad | EndEngine | PollGpu
+"""Effects that take time and are answered by an input."""
+Effect = EngineTask | Evict | Dismiss | StepBack

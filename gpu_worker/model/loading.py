@@ -6,8 +6,9 @@ import logging
 import msgspec
 
 from gpu_worker.blame import Fault
+from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.library import BadModelFile, EngineLibrary
-from gpu_worker.engine.process import EngineFailure, EngineProcess
+from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Load
 from gpu_worker.model import vram
 from gpu_worker.model.gpu import Gpu

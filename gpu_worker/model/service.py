@@ -11,7 +11,7 @@ from nats.micro.service import ServiceConfig
 
 from broker.connection import goodbye
 from broker.micro import answer, refuse
-from gpu_worker.model.lifecycle import JobInTheWay
+from gpu_worker.model.lifecycle_state import JobInTheWay
 from gpu_worker.model.model import Model
 from schemas.inputs import UNLOAD_REQUEST, Unreadable
 from schemas.subjects import model_control
@@ -22,9 +22,10 @@ SERVICE_VERSION = "1.0.0"
 
 @asynccontextmanager
 async def serve_model(client: Client, model: Model, worker_id: str) -> AsyncIterator[None]:
-    """Answer status, load and unload while inside, each with the ModelStatus after it; load and unload do not wait.
+    """Answer status, load and unload while the block runs, each with the ModelStatus at that moment.
 
-    Each action has two subjects: one that any worker answers, one for this worker. `unload` takes {"force": true}.
+    Load and unload are answered at once; what becomes of them is published as events. Each action has two subjects: one
+    that any worker answers, and one for this worker. The body of unload is a schemas.model.UnloadRequest.
     """
 
     async def status(request: Request) -> None:

@@ -14,8 +14,9 @@ import uvloop
 
 from gpu_worker.audio.decoding import decode
 from gpu_worker.blame import Fault
+from gpu_worker.engine.failure import EngineFailure, FailureKind
 from gpu_worker.engine.library import BadModelFile
-from gpu_worker.engine.process import EngineFailure, EngineProcess, FailureKind
+from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import (
     Aborted,
     AnyReply,

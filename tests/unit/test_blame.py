@@ -28,7 +28,7 @@ from gpu_worker.blame import (
     job_delay_secs,
     pause_secs,
 )
-from gpu_worker.engine.process import EngineFailure, FailureKind
+from gpu_worker.engine.failure import EngineFailure, FailureKind
 from schemas.errors import ErrorCode, JobError
 
 OWN = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}

@@ -12,10 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gpu_worker.model.lifecycle import (
     MAX_DEATHS,
     RULES,
-    IllegalEvent,
-    JobInTheWay,
-    Lifecycle,
-    LifecyclePolicy,
     deadline,
     step,
 )
@@ -25,9 +21,9 @@ from gpu_worker.model.lifecycle_inputs import (
     EndEngine,
     EngineDied,
     EngineEnded,
-    Event,
     Evict,
     GpuPolled,
+    Input,
     JobArrived,
     JobLeft,
     JobStarted,
@@ -41,13 +37,14 @@ from gpu_worker.model.lifecycle_inputs import (
     TimePassed,
     UnloadAsked,
 )
+from gpu_worker.model.lifecycle_state import IllegalInput, JobInTheWay, Lifecycle, LifecyclePolicy
 from schemas.model import ModelState as S
 
 POLICY = LifecyclePolicy(idle_timeout_secs=300, gpu_poll_interval_secs=30)
 NOW = 1000.0
 JOB = frozenset({"j"})
 
-EVENTS: list[Event] = [
+EVENTS: list[Input] = [
     LoadAsked(),
     UnloadAsked(),
     UnloadAsked(force=True),
@@ -84,7 +81,7 @@ LIVES = {
 
 SAME = "same"
 # (life, event) -> (state after, effects). What is not here stays as it is, or is illegal as RULES says.
-EXPECTED: dict[tuple[str, Event], tuple[S, list[Effect]]] = {
+EXPECTED: dict[tuple[str, Input], tuple[S, list[Effect]]] = {
     ("unloaded", LoadAsked()): (S.LOADING, [StartLoad()]),
     ("unloaded", JobArrived("j")): (S.LOADING, [StartLoad()]),
     ("loading", UnloadAsked()): (S.UNLOADING, [EndEngine()]),
@@ -153,7 +150,7 @@ EXPECTED: dict[tuple[str, Event], tuple[S, list[Effect]]] = {
     ("error", UnloadAsked()): (S.UNLOADED, []),
     ("error", UnloadAsked(force=True)): (S.UNLOADED, []),
 }
-ILLEGAL: dict[S, set[type[Event]]] = {
+ILLEGAL: dict[S, set[type[Input]]] = {
     S.UNLOADED: {JobStarted, LoadSucceeded, LoadFailed, OutOfMemory, EngineEnded},
     S.LOADING: {JobStarted, EngineEnded},
     S.WAITING_FOR_GPU: {JobStarted, LoadSucceeded, LoadFailed, OutOfMemory, EngineEnded},
@@ -167,14 +164,14 @@ NOT_NEXT = {"idle", "idle for long", "running"}
 
 def test_the_cases_cover_every_state_and_every_event() -> None:
     assert {life.state for life in LIVES.values()} == set(RULES) == set(S) - {S.OFFLINE, S.UNKNOWN}
-    assert {type(event) for event in EVENTS} == set(get_args(Event))
+    assert {type(event) for event in EVENTS} == set(get_args(Input))
 
 
 @pytest.mark.parametrize(("name", "event"), list(itertools.product(LIVES, EVENTS)), ids=str)
-def test_every_pair(name: str, event: Event) -> None:
+def test_every_pair(name: str, event: Input) -> None:
     life = LIVES[name]
     if type(event) in ILLEGAL[life.state] or (isinstance(event, JobStarted) and name in NOT_NEXT):
-        with pytest.raises(IllegalEvent):
+        with pytest.raises(IllegalInput):
             step(life, event, NOW, POLICY)
     elif (name, event) in REFUSED:
         with pytest.raises(JobInTheWay):
@@ -187,7 +184,7 @@ def test_every_pair(name: str, event: Event) -> None:
             assert after == life
 
 
-def after(*events: Event, now: float = NOW) -> Lifecycle:
+def after(*events: Input, now: float = NOW) -> Lifecycle:
     life = Lifecycle()
     for event in events:
         life, _ = step(life, event, now, POLICY)
@@ -266,7 +263,7 @@ class World(RuleBasedStateMachine):
     def set_policy(self, idle: float) -> None:
         self.policy = LifecyclePolicy(idle_timeout_secs=idle, gpu_poll_interval_secs=3.0)
 
-    def send(self, event: Event) -> None:
+    def send(self, event: Input) -> None:
         self.life, effects = step(self.life, event, self.now, self.policy)
         for effect in effects:
             match effect:
@@ -334,7 +331,7 @@ class World(RuleBasedStateMachine):
 
     @precondition(lambda self: self.engine == "loading")
     @rule(how=st.sampled_from([LoadSucceeded(), LoadFailed("bad"), OutOfMemory("full")]))
-    def load_ends(self, how: Event) -> None:
+    def load_ends(self, how: Input) -> None:
         self.engine = "ready" if isinstance(how, LoadSucceeded) else ""
         self.send(how)
 
