@@ -1,4 +1,4 @@
-"""What a worker tells of itself: its status, where gateways look it up, and each change of its model's state."""
+"""What a worker publishes of itself: its status in key-value, and an event for each change of its model's state."""
 
 import asyncio
 import logging
@@ -21,28 +21,34 @@ from schemas.model import ModelEvent, ModelStatus, Speed, WorkerStatus, event_na
 log = logging.getLogger(__name__)
 
 STATUS_SECS = topology.WORKER_TTL_SECS / 4
+"""How often the status is written: three writes may be lost before its key expires."""
 MAX_NEWS = 100
-"""Changes of the model's state that may wait for the broker."""
+"""How many changes of the model's state may wait for nats-server."""
 
 
 class Announcer:
+    """Publishes the status and the model's changes of one worker."""
+
     def __init__(self, worker_id: str) -> None:
         self._worker_id = worker_id
         self._news: asyncio.Queue[ModelEvent] = asyncio.Queue(MAX_NEWS)
         self._due = asyncio.Event()
         self._speed: Speed | None = None
         self.job_id: str | None = None
-        """The job on the engine."""
+        """Id of the job on the engine."""
 
     def status_changed(self) -> None:
+        """Write the status now."""
         self._due.set()
 
     def measured(self, audio_secs: float, secs: float) -> None:
-        """A job of so much audio took so long on the engine."""
+        """A job with so many seconds of audio took so many seconds on the engine."""
         self._speed = after_job(self._speed, audio_secs, secs)
 
     def model_changed(self, status: ModelStatus) -> None:
-        if self._news.full():  # the broker has been away for long; the latest states count
+        """Publish this state of the model, behind the earlier ones."""
+        # nats-server has been away for long then, and the latest states matter most.
+        if self._news.full():
             log.warning("an event is dropped: %s", self._news.get_nowait().type)
         self._news.put_nowait(
             ModelEvent(
@@ -51,40 +57,42 @@ class Announcer:
         )
 
     async def run(self, statuses: WorkerStatuses, events: EventLog, model: Model, machine: Machine) -> None:
-        """Tell, until cancelled."""
+        """Publish until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tell_news(statuses, events, model, machine), name="news")
+            tasks.create_task(self._publish_news(statuses, events, model, machine), name="news")
             tasks.create_task(self._beat(statuses, model, machine), name="status")
 
     async def sign_off(self, statuses: WorkerStatuses) -> None:
-        """Else the status expires by itself."""
+        """Remove the status, so that gateways need not wait until it expires."""
         async with goodbye("sign off"):
             await statuses.forget(self._worker_id)
 
-    async def _tell_news(
+    async def _publish_news(
         self, statuses: WorkerStatuses, events: EventLog, model: Model, machine: Machine
     ) -> None:
-        """Each change of the model's state, in order: first where gateways look it up, then as an event."""
-        self.model_changed(await model.status())  # whoever followed a worker that was killed must know
+        """Publish each change of the model's state in order: first in the status, then as an event."""
+        # The first state is an event as well, because clients may have followed an earlier worker that was killed.
+        self.model_changed(await model.status())
         while True:
             event, event_id = await self._news.get(), uuid.uuid4().hex
-            await self._tell_status(statuses, model, machine)
+            await self._write_status(statuses, model, machine)
             try:
-                tell = partial(events.append_model_event, event, event_id)
-                await patiently(f"telling {event.type}", tell)
-            except BrokerError as error:  # it can never be told; the status says as much
+                publish = partial(events.append_model_event, event, event_id)
+                await patiently(f"publishing {event.type}", publish)
+            except BrokerError as error:
+                # It will never be accepted. The status says the same.
                 log.error("%s could not be told: %s", event.type, error)
 
     async def _beat(self, statuses: WorkerStatuses, model: Model, machine: Machine) -> None:
-        """The status now and then, and whenever something has changed."""
+        """Write the status every STATUS_SECS, and whenever it has changed."""
         while True:
             self._due.clear()
-            await self._tell_status(statuses, model, machine)
+            await self._write_status(statuses, model, machine)
             with suppress(TimeoutError):
                 async with asyncio.timeout(STATUS_SECS):
                     await self._due.wait()
 
-    async def _tell_status(self, statuses: WorkerStatuses, model: Model, machine: Machine) -> None:
+    async def _write_status(self, statuses: WorkerStatuses, model: Model, machine: Machine) -> None:
         status = WorkerStatus(
             worker_id=self._worker_id,
             at=datetime.now(UTC),

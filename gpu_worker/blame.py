@@ -1,25 +1,28 @@
 """Whose fault a failure is, and what follows from that. Pure (docs/adr/0020).
 
-Only the file's fault fails a job or costs it an attempt. What is this machine's fault makes the worker step back
-(gpu_worker/machine.py), and what is the broker's is waited for (broker/patience.py).
+Only a fault of the file fails a job or costs it an attempt. After a fault of this machine the worker stops taking jobs for a
+while (gpu_worker/machine.py). After a fault of nats-server the worker waits for it (broker/patience.py).
 """
 
 import signal
 from enum import StrEnum
 
-from broker.errors import StorageFull, Unavailable
+from broker.errors import OUTAGES
 
 
 class Fault(StrEnum):
+    """Who is at fault."""
+
     FILE = "file"
-    """The job's own: its audio, its options, or that an engine crashes on it."""
+    """The job: its audio, its options, or that engines crash on it."""
     MACHINE = "machine"
-    """A full or read-only disk, a program that cannot start, a process that somebody else has ended."""
+    """This machine: a full or read-only disk, a program that cannot start, a child process that somebody else has killed."""
     BROKER = "broker"
+    """nats-server: it is away, or has no room."""
 
 
 class Failure(Exception):
-    """Base of failures that know whose fault they are."""
+    """Base of exceptions that know whose fault they are."""
 
     fault = Fault.FILE
 
@@ -41,28 +44,29 @@ OWN_CRASH = frozenset(
         signal.SIGTRAP,
     }
 )
-"""Signals that a process brings upon itself. Every other one was sent: by a person, a supervisor, or the kernel."""
+"""Signals that a process causes by itself. Every other one was sent by a person, a supervisor or the kernel."""
 CANNOT_START = frozenset({126, 127})
-"""What a shell and the dynamic linker exit with where a program or one of its libraries cannot be run."""
+"""Exit statuses of a shell and of the dynamic linker where a program or one of its libraries cannot be run."""
 FIRST_PAUSE_SECS, MAX_PAUSE_SECS = 1.0, 30.0
+"""The pause doubles from the first to the last of these with each failure of this machine."""
 
 
 def was_sent_away(exit_status: int) -> bool:
-    """The process was ended by a signal that somebody else has sent. `exit_status` is negative for a signal."""
+    """Whether a process was ended by a signal that somebody else has sent. `exit_status` is negative for a signal."""
     return exit_status < 0 and -exit_status not in OWN_CRASH
 
 
 def fault_of_exit(exit_status: int) -> Fault:
-    """Whose fault it is that ffmpeg or an engine ended with this status, which is not 0."""
+    """Return whose fault it is that ffmpeg or an engine has ended with this status, which is not 0."""
     return Fault.MACHINE if was_sent_away(exit_status) or exit_status in CANNOT_START else Fault.FILE
 
 
 def fault_of(error: BaseException) -> Fault:
-    """Whose fault an exception is. One that nobody expects counts as the job's: it must not go round without end."""
+    """Return whose fault an exception is. An unexpected one counts as the job's, because it must not be retried for ever."""
     match error:
         case Failure():
             return error.fault
-        case Unavailable() | StorageFull():
+        case _ if isinstance(error, OUTAGES):
             return Fault.BROKER
         case OSError() | MemoryError():
             return Fault.MACHINE
@@ -71,21 +75,21 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def pause_secs(failures: int) -> float:
-    """How long the worker takes no jobs after so many failures of its machine in a row, from 1 on."""
+    """Return the seconds without jobs after `failures` failures of this machine in a row, from 1 on."""
     return float(min(MAX_PAUSE_SECS, FIRST_PAUSE_SECS * 2 ** min(failures - 1, 10)))
 
 
 def job_delay_secs(deliveries: int) -> float:
-    """How long a job waits in the queue that was given back for the machine's sake.
+    """Return the delay before a job that this machine has given back is delivered again.
 
-    Nothing the first time, so that another worker has it at once; then longer than the worker's own pause, so that a job
-    which is too large for this machine does not hold up the others.
+    There is none the first time, so that another worker has it at once. Later the delay is longer than the worker's own pause,
+    so that a job which is too large for this machine does not hold up the others.
     """
     return 0.0 if deliveries < 2 else pause_secs(deliveries) + 1.0
 
 
 def in_words(error: BaseException) -> str:
-    """What an exception says, without the number that an OSError begins with."""
+    """Return the text of an exception, without the number that an OSError begins with."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Which job comes into the worker's hands next, and when none is to come.
+"""Which job comes into the worker's hands next, and when none may come.
 
-A worker with nothing to do has a pull open and gets the next job at once. One that has a job wants a second only to have it
-prepared in time: it takes what no idle worker is waiting for, and gives it back when one is.
+An idle worker keeps a pull open and gets the next job at once. A worker that has a job wants a second one only to have it
+prepared in time: it takes a job that no idle worker is waiting for, and gives it back when one is.
 """
 
 import asyncio
@@ -17,10 +17,12 @@ from process.racing import unless
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 1.0
-"""How often a busy worker looks at the queue, beside each time that it hears of a new job."""
+"""How often a busy worker looks at the queue. It also looks each time that it hears of a new job."""
 
 
 class Intake:
+    """Pulls deliveries while jobs are welcome."""
+
     def __init__(
         self,
         queue: WorkQueue,
@@ -28,22 +30,23 @@ class Intake:
         is_busy: Callable[[], bool],
         is_for_others: Callable[[int], bool],
     ) -> None:
-        """Jobs are welcome while both `gates` are open; `is_busy`: there is one in hand already.
+        """Jobs are welcome while both `gates` are open. `is_busy` tells whether a job is in hand already.
 
-        `is_for_others` is asked for each submission's sequence: true, once, of one that has failed here.
+        `is_for_others` is asked with the stream sequence of each submission: it is true, once, for one that was given back here
+        because of this machine.
         """
         self._queue, self._gates, self._is_busy = queue, gates, is_busy
         self._is_for_others = is_for_others
         self._late: list[Delivery] = []
-        """Pulled when nobody wanted it any more."""
+        """Deliveries that arrived when jobs were not welcome any more."""
         self._news = asyncio.Event()
 
     def look_again(self) -> None:
-        """There is a new job, or one less in hand."""
+        """Look at the queue now: there is a new job, or one less in hand."""
         self._news.set()
 
     async def next(self) -> Delivery:
-        """The next job, when jobs are welcome."""
+        """Wait for the next job, and until jobs are welcome. Endless."""
         while True:
             await self._welcome()
             if (is_spare := self._is_busy()) and not await self._has_spare():
@@ -53,7 +56,8 @@ class Intake:
             ending = self._too_late() if is_spare else self._unwelcome()
             delivery = await unless(pulling, ending, self._late.append)
             if delivery is not None:
-                self._late.append(delivery)  # to be settled, whatever comes now
+                # Kept here while we wait below, so that it is settled also where we are cancelled.
+                self._late.append(delivery)
                 if self._is_welcome and not await self._is_better_off(delivery):
                     self._late.remove(delivery)
                     return delivery
@@ -63,13 +67,13 @@ class Intake:
                 log.warning("a job could not be turned away, its deadline will do it: %s", error)
 
     async def turn_away(self) -> None:
-        """Close the pull; what came all the same is for others, or for later. Raises BrokerError."""
+        """Close the pull, and put back the deliveries that arrived meanwhile. Raises BrokerError."""
         late, self._late = self._late, []
         for delivery in late + await self._queue.leave():
             await delivery.put_back()
 
     async def is_wanted_by_others(self) -> bool:
-        """An idle worker waits, and the queue has nothing for it. False where the broker cannot be asked."""
+        """Whether an idle worker waits while the queue has no job for it. False where nats-server cannot be asked."""
         try:
             look = await self._queue.look()
         except BrokerError as error:
@@ -78,7 +82,7 @@ class Intake:
         return look.idle_workers > 0 and look.waiting_jobs == 0
 
     async def _is_better_off(self, delivery: Delivery) -> bool:
-        """Another worker waits for what has failed here. It gets it, because our own pull is over."""
+        """Whether this delivery should go to another worker, which is idle: the job was given back here before."""
         if not self._is_for_others(delivery.seq):
             return False
         look = await patiently("looking at the queue", self._queue.look)
@@ -102,7 +106,7 @@ class Intake:
         await unless(one.wait_closed(), other.wait_closed())
 
     async def _too_late(self) -> None:
-        """For a spare job: somebody else has taken it."""
+        """Wait until a pull for a second job is pointless: jobs are unwelcome, or another worker has had the time to take it."""
         await unless(self._unwelcome(), asyncio.sleep(LOOK_SECS))
 
     async def _wait_for_news(self) -> None:

@@ -1,4 +1,4 @@
-"""The worker's settings: environment variables of the same names in capitals."""
+"""The worker's settings: environment variables with the names of the fields in capitals."""
 
 import os
 import re
@@ -22,33 +22,35 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
+    """See docs/USAGE.md for each setting. Names that end in `_secs` are seconds."""
+
     log_level: str = "info"
     worker_id: Annotated[str, msgspec.Meta(pattern=f"^$(?!\\n)|{ID_PATTERN}")] = ""
-    """One token of a subject. Default: host name and process id."""
+    """One token of a subject. Default: the host name and the process id."""
     whisper_model: str = "large-v3"
     whisper_model_path: str = ""
     """Default: /models/ggml-<whisper_model>.bin."""
     whisper_use_gpu: bool = True
     whisper_flash_attn: bool = True
     whisper_threads: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """0: the physical cores that this process may use."""
+    """Threads of the engine; 0 means the physical cores that this process may use."""
     engine: str = DEFAULT_LIBRARY
     """Name of the library that transcribes: a package under gpu_worker/engine/."""
     engine_command: str = ""
     """Command line of the engine process; default: this Python with gpu_worker.engine.child and `engine`."""
     idle_timeout_secs: Annotated[float, msgspec.Meta(ge=0)] = 300.0
-    """The model is unloaded when nobody has wanted it for so long; 0: never."""
+    """The model is unloaded after this time without a job; 0 means never."""
     gpu_poll_interval_secs: Positive = 30.0
-    """How often free VRAM is looked for while there is too little."""
+    """How often the GPU is asked for free VRAM while there is too little."""
     engine_load_timeout_secs: Positive = 600.0
     engine_stall_secs: Positive = 1800.0
-    """An engine that says nothing for so long is killed. It speaks at least once per 30 s window of audio."""
+    """An engine that sends nothing for this time is killed. It sends something at least once per 30 s window of audio."""
     abort_grace_secs: Positive = 1.5
     """An engine that does not give up a cancelled job within this time is killed."""
     job_max_attempts: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """So many attempts may pass without one more committed stretch."""
+    """Number of attempts without one more committed stretch after which a job fails."""
     spool_dir: str = ""
-    """Default: the system's folder for temporary files."""
+    """Folder for the audio of jobs in hand. Default: the system's folder for temporary files."""
     max_audio_secs: Positive = 24 * 3600.0
     decode_timeout_secs: Positive = 1800.0
     stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 120.0
@@ -61,12 +63,15 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
             raise ValueError(f"ENGINE: {error}") from error
 
     def name(self) -> str:
+        """The worker's id."""
         return self.worker_id or f"{host_name()}-{os.getpid()}"
 
     def model_path(self) -> Path:
+        """The model file."""
         return Path(self.whisper_model_path or f"/models/ggml-{self.whisper_model}.bin")
 
     def command(self) -> list[str]:
+        """The command line that starts an engine process."""
         return shlex.split(self.engine_command) or [
             sys.executable,
             "-m",
@@ -75,20 +80,31 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
         ]
 
     def threads(self) -> int:
+        """Threads of the engine."""
         if self.whisper_threads:
             return self.whisper_threads
-        return max(1, min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0))))
+        return max(1, min(psutil.cpu_count(logical=False) or 1, usable_cpus()))
 
     def widest_beam(self) -> int:
+        """The widest beam that a job may ask for."""
         return MAX_BEAM_SIZE
 
     def spool(self) -> Path:
+        """The folder in which the spool is created."""
         return Path(self.spool_dir or tempfile.gettempdir())
 
     def plan(self) -> PlanSettings:
+        """The settings for planning stretches."""
         return PlanSettings(target_secs=self.stretch_secs)
 
 
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use. Only Linux can say that; elsewhere it is the number of CPUs."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def host_name() -> str:
-    """This host's, as part of a subject's token."""
+    """Return the name of this host, in the letters that a token of a subject may have."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:50]

@@ -1,7 +1,7 @@
-"""The worker's folder for audio at work, and the sweep of what killed workers have left.
+"""The worker's folder for the audio of its jobs, and the removal of folders that killed workers have left behind.
 
-A folder belongs to the process that holds the lock on its file `lock`: the kernel takes the lock back when that process
-dies, in whatever container and under whatever process id it lived.
+A folder belongs to the process that holds the lock on its file `lock`. The kernel releases that lock when the process dies, so
+that neither process ids nor containers matter.
 """
 
 import fcntl
@@ -14,34 +14,36 @@ from pathlib import Path
 PREFIX = "whisper-jetstream-"
 LOCK = "lock"
 PROBE_BYTES = 1024 * 1024
-"""More than ffmpeg leaves unwritten on a full disk."""
+"""Bytes of the test write: more than ffmpeg leaves unwritten on a full disk."""
 ABANDONED_SECS = 24 * 3600.0
-"""A folder without a lock is being made right now, or is one of an earlier version: it goes when it is this old."""
+"""Age at which a folder without a lock is removed. A younger one may be just being created."""
 
 
 class Spool:
+    """The spool folder of one worker process, created when it is first needed."""
+
     def __init__(self, root: Path) -> None:
-        """Nothing is touched before the first `check` or `folder`."""
+        """`root` is the folder in which it is created."""
         self._root = root
         self._own: Path | None = None
         self._lock: int | None = None
 
     def folder(self, job_id: str) -> Path:
-        """A new folder for one job; its caller removes it. Blocking. Raises OSError."""
+        """Create a folder for one job, which the caller removes. Blocking. Raises OSError."""
         return Path(tempfile.mkdtemp(prefix=f"{job_id[:16]}-", dir=self._ready()))
 
     def check(self) -> None:
-        """Write a little, and sweep. Blocking. Raises OSError with what is wrong."""
-        own = self._ready()
-        check_room(own)
+        """Check that the spool can be written, by a test write. Blocking. Raises OSError."""
+        check_room(self._ready())
 
     def close(self) -> None:
         """Remove the worker's own folder. Blocking."""
         self._forget()
 
     def _ready(self) -> Path:
-        """The worker's own folder, made and locked. Raises OSError."""
-        if self._own is None or not (self._own / LOCK).exists():  # somebody tidies up in /tmp
+        """Return the worker's own folder, created and locked. Raises OSError."""
+        # It may be gone: some systems clean their folder for temporary files.
+        if self._own is None or not (self._own / LOCK).exists():
             self._forget()
             self._root.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -54,7 +56,8 @@ class Spool:
         lock = os.open(own / LOCK, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if _is_at(lock, own / LOCK):  # else a sweep has come between the two
+            # Another worker's sweep may have removed the folder between its creation and our lock.
+            if _is_at(lock, own / LOCK):
                 self._own, self._lock, lock = own, lock, -1
         finally:
             if lock >= 0:
@@ -68,7 +71,7 @@ class Spool:
         self._own = self._lock = None
 
     def _sweep(self) -> None:
-        """Remove the folders of workers that are dead."""
+        """Remove the folders of dead workers."""
         for folder in self._root.glob(f"{PREFIX}*"):
             try:
                 lock = os.open(folder / LOCK, os.O_RDWR)
@@ -80,7 +83,8 @@ class Spool:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
             except BlockingIOError:
-                continue  # its worker lives
+                # The lock is held, so its worker is alive.
+                continue
             finally:
                 os.close(lock)
 

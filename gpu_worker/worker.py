@@ -1,9 +1,9 @@
-"""The worker: two loops that meet at a queue of one, so that the next job is decoded while this one is transcribed.
+"""The worker: two loops that meet at a short queue, so that the next job is decoded while this one is transcribed.
 
     pull -> prepare (network, ffmpeg, VAD: CPU) -> [queue] -> run (engine: GPU) -> end
 
-Everything runs in one TaskGroup. What goes wrong with one job ends in one place (`_end`); whatever else fails ends the
-worker, and its supervisor starts it again.
+Everything runs in one TaskGroup. A failure of one job is handled in one place (`_end`). Any other failure ends the worker,
+and its supervisor starts it again.
 """
 
 import asyncio
@@ -23,13 +23,14 @@ from gpu_worker.announcing import Announcer
 from gpu_worker.audio import ffmpeg
 from gpu_worker.intake import LOOK_SECS, Intake
 from gpu_worker.job.in_hand import Ending, JobInHand
+from gpu_worker.job.storage import JobStorage
 from gpu_worker.machine import Machine
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.model.model import Model
 from gpu_worker.model.service import serve_model
-from gpu_worker.services import Broker, Services
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.spool import Spool
+from gpu_worker.workplace import Workplace
 from schemas import subjects
 from schemas.jobs import JobStatus
 
@@ -37,10 +38,12 @@ log = logging.getLogger(__name__)
 
 CANCELLED_EVENTS = subjects.event("*", JobStatus.CANCELLED)
 IN_HAND = 2
-"""One on the engine and one prepared."""
+"""One job on the engine and one that is prepared."""
 
 
 class Worker:
+    """One worker process: one GPU, one model, one job on it at a time."""
+
     def __init__(self, settings: WorkerSettings, gpu: Gpu) -> None:
         self._settings = settings
         self._spool = Spool(settings.spool())
@@ -48,9 +51,9 @@ class Worker:
         self._machine = Machine(self._probe, self._announcer.status_changed)
         self._model = Model(settings, gpu, self._announcer.model_changed, self._machine.report)
         self._in_hand: dict[str, JobInHand] = {}
-        """By the keys of their deliveries: a job may be delivered again while it is here."""
+        """Jobs by the keys of their deliveries, because a job may be delivered again while it is here."""
         self._placed: set[str] = set()
-        """The keys of those that are being prepared, wait for the engine or have it."""
+        """The keys of the jobs that are being prepared, wait for the engine or have it."""
         self._intake: Intake | None = None
         self._slots = asyncio.Semaphore(IN_HAND)
         self._ready: asyncio.Queue[JobInHand] = asyncio.Queue(IN_HAND)
@@ -61,14 +64,8 @@ class Worker:
         async with connect(self._settings, name) as (client, js):
             settings = self._settings = await topology.ensure(js, self._settings)
             statuses, queue = await WorkerStatuses.open(js), WorkQueue(js, settings)
-            services = Services(
-                settings,
-                await Broker.open(js),
-                self._model,
-                self._machine,
-                self._spool,
-                self._announcer.measured,
-            )
+            storage = await JobStorage.open(js)
+            workplace = Workplace(settings, self._model, self._machine, self._spool, self._announcer.measured)
             gates = self._model.gate, self._machine.gate
             self._intake = intake = Intake(queue, gates, lambda: bool(self._placed), self._machine.passes_on)
             try:
@@ -80,25 +77,31 @@ class Worker:
                 ):
                     tasks.create_task(self._model.run(), name="model")
                     tasks.create_task(self._machine.run(), name="machine")
-                    tasks.create_task(self._prepare_jobs(tasks, services, intake), name="prepare")
+                    tasks.create_task(self._prepare_jobs(tasks, storage, workplace), name="prepare")
                     tasks.create_task(self._share(tasks, intake), name="share")
                     tasks.create_task(self._run_jobs(tasks), name="run")
-                    announcing = self._announcer.run(statuses, services.events, self._model, self._machine)
+                    announcing = self._announcer.run(statuses, storage.events, self._model, self._machine)
                     tasks.create_task(announcing, name="announce")
             finally:
-                async with asyncio.TaskGroup() as farewells:  # a server that is silent costs each its time
+                # Together, because a silent server costs each of them its whole timeout.
+                async with asyncio.TaskGroup() as farewells:
                     farewells.create_task(self._hand_over(intake), name="hand over")
                     farewells.create_task(self._announcer.sign_off(statuses), name="sign off")
 
     async def _probe(self) -> None:
-        """Raises what is wrong with this machine."""
+        """Check that this machine can work. Raises what is wrong with it."""
         await asyncio.to_thread(self._spool.check)
         await ffmpeg.check()
 
-    async def _prepare_jobs(self, tasks: asyncio.TaskGroup, services: Services, intake: Intake) -> None:
+    async def _prepare_jobs(
+        self, tasks: asyncio.TaskGroup, storage: JobStorage, workplace: Workplace
+    ) -> None:
+        """Pull and prepare one job after the other, while there is a place for it."""
+        if self._intake is None:
+            raise RuntimeError("run() makes the intake first")
         while True:
             await self._slots.acquire()
-            job = await self._take(await intake.next(), services)
+            job = await self._take(await self._intake.next(), storage, workplace)
             if job is None:
                 self._slots.release()
                 continue
@@ -109,12 +112,12 @@ class Worker:
                 self._left(job)
                 tasks.create_task(self._end(job, ending), name=f"end {job.job_id}")
 
-    async def _take(self, delivery: Delivery, services: Services) -> JobInHand | None:
-        """Into our hands; None where it is there already, and only came again because nothing was heard of us."""
+    async def _take(self, delivery: Delivery, storage: JobStorage, workplace: Workplace) -> JobInHand | None:
+        """Take a delivery into our hands. Returns None where its job is here already, and our keep-alives were lost."""
         if any(job.adopt(delivery) for job in self._in_hand.values()):
             log.info("job %s was delivered again while it is in hand", delivery.job_id)
             return None
-        job = JobInHand(delivery, services)
+        job = JobInHand(delivery, storage, workplace)
         self._in_hand[job.key] = job
         self._placed.add(job.key)
         self._model.job_arrived(job.key, job.job_id, job.stop)
@@ -122,7 +125,7 @@ class Worker:
         return job
 
     async def _share(self, tasks: asyncio.TaskGroup, intake: Intake) -> None:
-        """Give the job that is prepared, and waits for ours to end, to a worker that is idle."""
+        """Give the prepared job, which waits for ours to end, back to the queue as soon as another worker is idle."""
         while True:
             await asyncio.sleep(LOOK_SECS)
             if self._ready.empty() or not await intake.is_wanted_by_others() or self._ready.empty():
@@ -132,7 +135,7 @@ class Worker:
             tasks.create_task(self._end(job, job.release), name=f"share {job.job_id}")
 
     async def _run_jobs(self, tasks: asyncio.TaskGroup) -> None:
-        """One job after the other on the engine. What ends a job is done while the next one has it."""
+        """Give the engine to one job after the other. The end of a job is written while the next one has the engine."""
         while True:
             job = await self._ready.get()
             self._announcer.job_id = job.job_id
@@ -144,7 +147,7 @@ class Worker:
             tasks.create_task(self._end(job, ending), name=f"end {job.job_id}")
 
     def _left(self, job: JobInHand) -> None:
-        """It needs neither the engine nor its place any more."""
+        """Free the engine and the place of a job that needs them no more."""
         self._model.job_left(job.key)
         self._placed.discard(job.key)
         self._slots.release()
@@ -152,7 +155,7 @@ class Worker:
             self._intake.look_again()
 
     async def _end(self, job: JobInHand, ending: Ending) -> None:
-        """The one net under each job: what cannot be ended in any other way is a dead letter, and the next job is taken."""
+        """Carry out the end of a job. A job that cannot be ended in any other way becomes a dead letter, and work goes on."""
         try:
             await patiently(f"job {job.job_id}: its end", ending)
         except Exception as error:
@@ -171,9 +174,9 @@ class Worker:
         self._in_hand.pop(job.key, None)
 
     async def _hand_over(self, intake: Intake) -> None:
-        """On the way out: the pull is closed first, else what is given back comes straight here again.
+        """Give all jobs back while the worker stops, so that the queue has them now and not after the ack deadline.
 
-        Then the queue gets its jobs back now, not after the ack deadline.
+        The pull is closed first, because a job that is given back would otherwise be delivered to us again.
         """
         async with goodbye("close the pull"):
             await intake.turn_away()
@@ -184,7 +187,8 @@ class Worker:
         await asyncio.to_thread(self._spool.close)
 
     async def _release(self, job: JobInHand) -> None:
-        async with goodbye(f"give back job {job.job_id}"):  # else its deadline does it
+        # Where nats-server does not answer, the ack deadline gives the job back.
+        async with goodbye(f"give back job {job.job_id}"):
             await job.release()
         self._model.job_left(job.key)
         await self._close(job)
@@ -200,11 +204,11 @@ class Worker:
             await sub.unsubscribe()
 
     async def _on_cancelled(self, message: Msg) -> None:
-        """The job has ended already; this is about the engine. Who misses it meets the fence."""
+        """Stop a job that is cancelled. Its record has ended already: a worker that misses this message meets the fence."""
         self._model.stop_job(subjects.job_of(message.subject))
 
     async def _on_submit(self, message: Msg) -> None:
-        """A new job is somebody who wants the model, also after an unload that was forced."""
+        """A new job means that somebody wants the model, also after a forced unload."""
         self._model.gate.open()
         if self._intake is not None:
             self._intake.look_again()

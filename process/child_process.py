@@ -1,4 +1,8 @@
-"""Child processes that have an owner from the first moment, and never outlive it."""
+"""Child processes that have an owner from their first moment.
+
+On Linux the kernel kills them when this process dies, however that happens. Other systems have no such request (PR_SET_PDEATHSIG),
+so there a child of a process that was killed with SIGKILL ends when it next uses its closed pipes.
+"""
 
 import asyncio
 import ctypes
@@ -9,21 +13,22 @@ from typing import Any
 
 _libc = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: the signal that this process gets when its parent dies."""
 
 
 async def start(command: list[str], **options: Any) -> asyncio.subprocess.Process:
-    """Start `command`; `options` are those of asyncio.create_subprocess_exec. Raises OSError.
+    """Start `command`. `options` are those of asyncio.create_subprocess_exec. Raises OSError.
 
-    Whoever is cancelled meanwhile has no process to end: it is ended here. The kernel kills it when this process dies,
-    however that comes.
+    A caller that is cancelled meanwhile has no process to end, because it is ended here.
     """
     starting = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(*command, preexec_fn=_ends_with(os.getpid()), **options)
+        asyncio.create_subprocess_exec(*command, preexec_fn=_die_with(os.getpid()), **options)
     )
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        starting.add_done_callback(_kill)  # also if the wait that follows is cancelled too
+        # A callback, because the wait that follows may be cancelled as well.
+        starting.add_done_callback(_kill)
         await asyncio.wait([starting])
         if starting.exception() is None:
             await starting.result().wait()
@@ -35,12 +40,16 @@ def _kill(started: "asyncio.Future[asyncio.subprocess.Process]") -> None:
         started.result().kill()
 
 
-def _ends_with(parent: int) -> Callable[[], None]:
-    """What the new process does before it becomes `command`."""
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """Return what the new process runs before it becomes `command`; None where the system has no prctl."""
+    prctl = getattr(_libc, "prctl", None)
+    if prctl is None:
+        return None
 
     def in_child() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # which has died between fork and now
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The parent may have died between the fork and the call above.
+        if os.getppid() != parent:
             os._exit(1)
 
     return in_child

@@ -1,8 +1,8 @@
 """How our processes run and stop: on uvloop, until SIGTERM or SIGINT, with an end that always comes.
 
 The first signal asks for the end: the work is cancelled once and cleans up in its own order, for STOP_SECS at most. The
-second one ends the process at once. Neither depends on the work: whatever waits for a server that is frozen, swallows its
-cancellation or blocks the event loop, the process has ended before Docker's ten seconds are over.
+second signal ends the process at once. Neither depends on the work: it may wait for a frozen server, swallow its cancellation or
+block the event loop, and the process has still ended before Docker's ten seconds are over.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ import uvloop
 log = logging.getLogger(__name__)
 
 STOP_SECS = 8.0
-"""For the whole of an ordered end, from the signal on. Docker kills after 10 s."""
+"""Limit of an ordered end, from the signal on. Docker sends SIGKILL after 10 s."""
 LAST_WORDS_SECS = 0.5
-"""So long before the deadline it is told what does not end."""
+"""How long before that limit the tasks that still run are logged."""
 KILLED_BY = 128
-"""Added to a signal's number: the exit status of a process that the signal has ended, as shells tell it."""
+"""Added to the number of a signal, this is the exit status that shells report for a process which the signal has ended."""
 
 
 def run_until_signal(work: Coroutine[Any, Any, None], expected: type[Exception]) -> int:
-    """Run `work` until it ends or a signal cancels it; the exit status of the process.
+    """Run `work` until it ends or a signal cancels it. Returns the exit status of the process:
 
     0 after a signal; 1 after an exception of the kind `expected`, which is logged as one line. Anything else is raised.
     """
@@ -44,9 +44,8 @@ def run_until_signal(work: Coroutine[Any, Any, None], expected: type[Exception])
                 raise
         except expected as error:
             return _failed(stop, [error])
-        except (
-            BaseExceptionGroup
-        ) as group:  # of a task group, which says so even where only one thing went wrong
+        except BaseExceptionGroup as group:
+            # A TaskGroup raises this even where only one of its tasks has failed.
             known, others = group.split(expected)
             if others is not None or known is None:
                 raise
@@ -58,18 +57,18 @@ def run_until_signal(work: Coroutine[Any, Any, None], expected: type[Exception])
 
 
 class _Stop:
-    """What signals do to the process. Handlers of Python's own, not the loop's: they outlive the loop."""
+    """What signals do to the process. The handlers are Python's and not the loop's, because they must outlive the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
         self._loop, self._task = loop, task
         self.is_asked_for = False
 
     def on_signal(self, number: int, _frame: object) -> None:
-        """The first asks for an ordered end. The next, or any that comes when the work has ended, ends all at once."""
+        """Begin an ordered end at the first signal. A second one, or one that comes when the work has ended, ends the process."""
         if self.is_asked_for or self._task.done():
             os._exit(KILLED_BY + number)
         self.is_asked_for = True
-        # A thread, because the loop may be blocked; os._exit, because a thread that hangs would hold up any other end.
+        # A thread, because the loop may be blocked. os._exit, because sys.exit would wait for threads that hang.
         deadline = threading.Timer(STOP_SECS, os._exit, [0])
         deadline.daemon = True
         deadline.start()
@@ -77,9 +76,9 @@ class _Stop:
 
     def _begin(self) -> None:
         self._task.cancel()
-        self._loop.call_later(STOP_SECS - LAST_WORDS_SECS, self._tell_what_hangs)
+        self._loop.call_later(STOP_SECS - LAST_WORDS_SECS, self._log_what_hangs)
 
-    def _tell_what_hangs(self) -> None:
+    def _log_what_hangs(self) -> None:
         tasks = asyncio.all_tasks(self._loop)
         running = Counter(getattr(task.get_coro(), "__qualname__", task.get_name()) for task in tasks)
         words = ", ".join(f"{count} {name}" for name, count in sorted(running.items()))

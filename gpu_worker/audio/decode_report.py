@@ -1,4 +1,4 @@
-"""What ffmpeg's log says about a file: pure, text in, verdict out."""
+"""What ffmpeg's log says about a file. Pure: text in, verdict out."""
 
 import re
 
@@ -12,13 +12,13 @@ _UNKNOWN_WAV_SIZE = "Ignoring maximum wav data size"
 _ESTIMATED = "Estimating duration from bitrate"
 _VIDEO = re.compile(r"Stream #0:\d+.*: Video: (?!.*\(attached pic\))")
 TOLERANCE_SECS, TOLERANCE_SHARE = 1.0, 0.02
-"""A file may be this much shorter than it declares: encoders round, and add padding that decoders drop."""
+"""A file may be shorter than it declares by the larger of these two: encoders round, and add padding that decoders drop."""
 
 
 def declared_secs(log: str) -> float | None:
-    """The duration that the container declares, in seconds; None where it has none of its own or carries video too.
+    """Return the duration that the container declares, in seconds; None where it declares none, or has a video.
 
-    A container's duration is that of its longest stream, so with a video in it nothing follows for the audio.
+    The duration of a container is that of its longest stream, so that with a video it says nothing about the audio.
     """
     found = _DURATION.search(log)
     if found is None or _ESTIMATED in log or _VIDEO.search(log):
@@ -27,7 +27,7 @@ def declared_secs(log: str) -> float | None:
 
 
 def verdict(exit_status: int, log: str, decoded_secs: float, max_secs: float) -> JobError | None:
-    """Why this file cannot be transcribed, or None. `decoded_secs` is what ffmpeg wrote."""
+    """Return why this file cannot be transcribed, or None. `decoded_secs` is the length of what ffmpeg has written."""
     if any(mark in log for mark in _NO_AUDIO):
         return JobError(code=ErrorCode.AUDIO_NO_STREAM, message="The file has no audio track.")
     if exit_status != 0:
@@ -57,7 +57,7 @@ def _is_truncated(log: str, decoded_secs: float) -> bool:
 
 
 def _last_error(log: str) -> str:
-    """The reason that ffmpeg gives, without its prefixes."""
+    """Return the first error of the log, without its prefixes."""
     lines = [line for line in log.splitlines() if "[error]" in line or "[fatal]" in line]
     text = lines[0] if lines else "ffmpeg gave no reason"
     return re.sub(r"^(\[[^\]]*\]\s*)+", "", text).strip().rstrip(".")

@@ -1,4 +1,4 @@
-"""Any audio file to 16 kHz mono float32 in a spool file, by the ffmpeg command in a process of its own."""
+"""Decodes any audio file to samples (gpu_worker/pcm.py) in a spool file, with the ffmpeg command as a child process."""
 
 import asyncio
 import errno
@@ -8,20 +8,19 @@ from pathlib import Path
 from gpu_worker.audio.decode_report import verdict
 from gpu_worker.audio.ffmpeg import run as run_ffmpeg
 from gpu_worker.blame import Failure, MachineTrouble, in_words
-from gpu_worker.pcm import SAMPLE_RATE
+from gpu_worker.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from gpu_worker.spool import check_room
 from schemas.errors import ErrorCode, JobError
 
 log = logging.getLogger(__name__)
 
-SAMPLE_BYTES = 4
 FORMATS = (
     "aac,ac3,adts,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,eac3,flac,flv,loas,matroska,mka,mov,mp3,mp4,mpeg,mpegts,"
     "ogg,oma,rm,tta,w64,wav,webm,wv,xwma"
 )
-"""Containers of sound. Not the playlists (hls, dash, concat, ...): those make ffmpeg open other files of this machine."""
+"""ffmpeg's names of audio containers. Playlists (hls, dash, concat, ...) are left out: they make ffmpeg open other files."""
 CANNOT_WRITE = frozenset(-error & 0xFF for error in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
-"""ffmpeg's exit status is the low byte of its error. A file that it only reads cannot cause these."""
+"""Exit statuses of an ffmpeg that cannot write: the low byte of the negative errno. Its input cannot cause these."""
 
 
 class DecodeError(Failure):
@@ -33,10 +32,10 @@ class DecodeError(Failure):
 
 
 async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: float) -> int:
-    """Decode the first audio track of `source` into `target`; the number of samples. Raises DecodeError, MachineTrouble.
+    """Decode the first audio track of `source` into `target`, and return the number of samples.
 
-    ffmpeg gets no network (protocol whitelist), no terminal, `timeout_secs` of time, and stops a second after
-    `max_secs` of audio, which bounds the spool file.
+    ffmpeg gets no network (protocol whitelist), no terminal and `timeout_secs` of time. It stops one second after `max_secs` of
+    audio, which bounds the spool file. Raises DecodeError, MachineTrouble.
     """
     if _size(source) == 0:
         raise DecodeError(JobError(code=ErrorCode.AUDIO_EMPTY, message="The file is empty."))
@@ -53,14 +52,17 @@ async def decode(source: Path, target: Path, *, timeout_secs: float, max_secs: f
         raise DecodeError(JobError(code=ErrorCode.DECODE_TIMEOUT, message=message)) from error
     samples = _size(target) // SAMPLE_BYTES
     if problem := verdict(status, text, samples / SAMPLE_RATE, max_secs):
-        await _rule_out_the_disk(status, target.parent)
+        await _check_the_disk(status, target.parent)
         log.info("ffmpeg refused %s: %s\n%s", source.name, problem.message, text[-2000:])
         raise DecodeError(problem)
     return samples
 
 
-async def _rule_out_the_disk(status: int, folder: Path) -> None:
-    """Before the file is blamed. The words of ffmpeg's log do not count: a file's tags are among them."""
+async def _check_the_disk(status: int, folder: Path) -> None:
+    """Raise MachineTrouble where the disk is at fault, before the file is blamed.
+
+    ffmpeg's log is not read for this, because it prints the file's tags as well.
+    """
     try:
         await asyncio.to_thread(check_room, folder)
     except OSError as error:
@@ -70,5 +72,5 @@ async def _rule_out_the_disk(status: int, folder: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    """Bytes; 0 where there is no such file."""
+    """Return the length in bytes; 0 where there is no such file."""
     return path.stat().st_size if path.exists() else 0

@@ -1,4 +1,4 @@
-"""The ffmpeg command: which one, and whose fault it is when it does not work."""
+"""The ffmpeg command: which program is used, and whose fault it is when it does not work."""
 
 import asyncio
 import logging
@@ -14,24 +14,26 @@ from process import child_process
 log = logging.getLogger(__name__)
 
 KILLED_TRIES = 3
-"""An ffmpeg that somebody kills is started again, but not for ever."""
+"""How often an ffmpeg that somebody has killed is started."""
 LOG_BYTES = 256 * 1024
-"""So much of ffmpeg's log is read; a damaged file can make it write without end."""
+"""How much of ffmpeg's log is kept. A damaged file can make it write without end."""
 CHECK_SECS = 30.0
+"""Timeout of `ffmpeg -version`."""
 STOPPED_STATUS = 255
+"""Exit status of an ffmpeg that has caught SIGTERM."""
 _STOPPED = re.compile(r"Exiting normally, received signal \d+\.\s*\Z")
-"""ffmpeg catches SIGTERM: this is then its last line. Tags of a file, which it prints too, come before."""
+"""The last line of such an ffmpeg. The tags of a file, which it prints too, come before."""
 
 
 class MissingProgram(MachineTrouble):
-    """There is no ffmpeg at all; the sentence says so."""
+    """There is no ffmpeg on this machine."""
 
 
 def programs() -> list[str]:
-    """ffmpeg from PATH, then the one that imageio-ffmpeg carries. Raises MissingProgram where there is neither.
+    """Return ffmpeg from PATH, then the one that imageio-ffmpeg carries. Raises MissingProgram where there is neither.
 
-    imageio_ffmpeg.get_ffmpeg_exe would block the loop while it starts ffmpeg to see whether it works, and where that
-    process is killed it remembers for ever that there is no ffmpeg.
+    imageio_ffmpeg.get_ffmpeg_exe is not used: it blocks the loop while it starts ffmpeg to test it, and where that process is
+    killed it remembers for ever that there is no ffmpeg.
     """
     carried = sorted((Path(imageio_ffmpeg.__file__).parent / "binaries").glob("ffmpeg-*"))
     found = [path for path in (shutil.which("ffmpeg"), *map(str, carried)) if path]
@@ -41,17 +43,21 @@ def programs() -> list[str]:
 
 
 def ffmpeg() -> str:
-    """The one that is tried first. Raises MissingProgram."""
+    """Return the program that is tried first. Raises MissingProgram."""
     return programs()[0]
 
 
 async def run(arguments: list[str], timeout_secs: float) -> tuple[int, str]:
-    """Exit status and log. Raises TimeoutError; MachineTrouble where no ffmpeg can be started, or all are killed."""
+    """Run ffmpeg and return its exit status and log.
+
+    Raises TimeoutError; MachineTrouble where no ffmpeg can be started, or where each one is killed.
+    """
     reason = ""
     for program in programs():
         for _ in range(KILLED_TRIES):
             status, text = await _once([program, *arguments], timeout_secs)
-            if not _was_killed(status, text):  # which says nothing about the file
+            # A killed ffmpeg says nothing about the file.
+            if not _was_killed(status, text):
                 break
         else:
             raise MachineTrouble(f"ffmpeg was killed {KILLED_TRIES} times in a row.")
@@ -63,7 +69,7 @@ async def run(arguments: list[str], timeout_secs: float) -> tuple[int, str]:
 
 
 async def check() -> None:
-    """Start it. Raises MachineTrouble."""
+    """Check that ffmpeg can be started. Raises MachineTrouble."""
     try:
         status, text = await run(["-version"], CHECK_SECS)
     except TimeoutError as error:
@@ -77,7 +83,7 @@ def _was_killed(status: int, text: str) -> bool:
 
 
 async def _once(command: list[str], timeout_secs: float) -> tuple[int, str]:
-    """Exit status and log; one that cannot even be executed has the exit status that a shell would give."""
+    """Run one program. One that cannot be executed has the exit status that a shell would give it."""
     try:
         process = await child_process.start(
             command,
@@ -98,7 +104,7 @@ async def _once(command: list[str], timeout_secs: float) -> tuple[int, str]:
 
 
 async def _read_log(process: asyncio.subprocess.Process) -> str:
-    """Read all of stderr, so that ffmpeg never blocks on it, and keep the beginning and the end."""
+    """Read all of stderr, so that ffmpeg never blocks on it. Returns its beginning and its end."""
     head, tail = b"", b""
     if process.stderr is not None:
         while block := await process.stderr.read(65536):

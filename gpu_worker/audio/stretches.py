@@ -1,9 +1,9 @@
 """Which parts of a file go to the engine, and in which portions. Pure: probabilities in, stretches out.
 
-A **span** is a piece of the file, (first sample, sample after the last). A **stretch** is what one whisper_full call
-gets: spans joined together, about two minutes in all. Long non-speech lies between spans and is never computed on;
-a stretch ends in non-speech, or, where nobody pauses, at the quietest moment of its second half. The same input always
-gives the same stretches, so a job can be resumed by counting them.
+A **span** is a piece of the file, (first sample, sample behind the last). A **stretch** is what one call of the engine gets:
+spans joined together, about two minutes in all. Long pauses lie between spans and are never computed on. A stretch ends in a
+pause, or, where nobody pauses, at the quietest moment of its second half. The same input always gives the same stretches, so that
+a job can be resumed by counting them.
 """
 
 import msgspec
@@ -15,34 +15,37 @@ from gpu_worker.pcm import SAMPLE_RATE
 WINDOW = 512
 """Samples per speech probability: 32 ms, what Silero VAD gives at 16 kHz."""
 Span = tuple[int, int]
+"""(first sample, sample behind the last)."""
 
 
 class PlanSettings(msgspec.Struct, kw_only=True, frozen=True):
-    """Seconds, and probabilities of speech."""
+    """Names that end in `_secs` are seconds; `speech` and `silence` are probabilities."""
 
     target_secs: float = 120.0
-    """No stretch is longer."""
+    """The longest stretch."""
     speech: float = 0.5
-    """Speech begins where the probability rises to this ..."""
+    """Speech begins where the probability rises to this value."""
     silence: float = 0.35
-    """... and ends where it falls below this: Silero's own pair."""
+    """Speech ends where the probability falls below this value. Both are Silero's own defaults."""
     min_speech_secs: float = 0.1
-    """Anything shorter is a click."""
+    """Shorter speech is taken for a click, and left out."""
     longest_pause_secs: float = 2.0
-    """A longer pause is cut out; a shorter one tells whisper where a sentence ends."""
+    """A longer pause is cut out. A shorter one is kept, because it tells whisper where a sentence ends."""
     pad_secs: float = 0.4
-    """So much of the surroundings of speech is kept: onsets are soft."""
+    """How much audio around speech is kept, because words begin and end softly."""
 
 
 Stretch = list[Span]
+"""Spans in order of time, which do not overlap."""
 
 
 def plan(
     activity: NDArray[np.float32], samples: int, settings: PlanSettings, *, skip: bool = True
 ) -> list[Stretch]:
-    """Plan a file of `samples`. `activity` is per WINDOW: speech probability, or loudness where `skip` is False.
+    """Return the stretches of a file of `samples` samples.
 
-    With `skip` False nothing is left out; `activity` only says where a cut hurts least.
+    `activity` has one value per WINDOW: the probability of speech, or the loudness where `skip` is False. Then nothing is left
+    out, and `activity` only says where a cut does least harm.
     """
     spans = speech_spans(activity, samples, settings) if skip else ([(0, samples)] if samples else [])
     target = int(settings.target_secs * SAMPLE_RATE)
@@ -65,7 +68,7 @@ def plan(
 
 
 def speech_spans(activity: NDArray[np.float32], samples: int, settings: PlanSettings) -> list[Span]:
-    """Where there is speech, padded, and with pauses up to `longest_pause_secs` filled."""
+    """Return where there is speech, padded, and joined across pauses up to `longest_pause_secs`."""
     pad, pause = int(settings.pad_secs * SAMPLE_RATE), int(settings.longest_pause_secs * SAMPLE_RATE)
     shortest = settings.min_speech_secs * SAMPLE_RATE
     spans: list[Span] = []
@@ -79,7 +82,7 @@ def speech_spans(activity: NDArray[np.float32], samples: int, settings: PlanSett
 
 
 def _hysteresis(activity: NDArray[np.float32], settings: PlanSettings) -> list[Span]:
-    """Runs of windows that begin at `speech` and last until the probability falls below `silence`."""
+    """Return runs of windows that begin at `speech` and last until the probability falls below `silence`."""
     decided = np.where(activity >= settings.speech, 1, np.where(activity < settings.silence, 0, -1))
     decided = np.concatenate([[0], decided, [0]])
     known = np.maximum.accumulate(np.where(decided >= 0, np.arange(decided.size), 0))
@@ -88,7 +91,7 @@ def _hysteresis(activity: NDArray[np.float32], settings: PlanSettings) -> list[S
 
 
 def quietest(activity: NDArray[np.float32], start: int, end: int) -> int:
-    """The sample between `start` and `end` around which a third of a second is quietest; the last one of equals."""
+    """Return the sample between `start` and `end` around which a third of a second is quietest; the last of equals."""
     first, last = -(-start // WINDOW), end // WINDOW
     part = activity[first : last + 1]
     if part.size == 0:
@@ -99,12 +102,15 @@ def quietest(activity: NDArray[np.float32], start: int, end: int) -> int:
 
 
 def length(stretch: Stretch) -> int:
-    """Samples that the engine gets."""
+    """Return the length of a stretch in samples."""
     return sum(end - start for start, end in stretch)
 
 
 def file_seconds(stretch: Stretch, seconds: float, *, is_end: bool) -> float:
-    """The time in the file of a time in the joined stretch. At a joint an end belongs to the piece before it."""
+    """Convert a time in the joined stretch to the time in the file, both in seconds.
+
+    At a joint, an end belongs to the piece before it, and a start to the piece behind it.
+    """
     sample = seconds * SAMPLE_RATE
     for start, end in stretch:
         size = end - start
@@ -115,6 +121,6 @@ def file_seconds(stretch: Stretch, seconds: float, *, is_end: bool) -> float:
 
 
 def after(stretch: Stretch, seconds: float) -> Stretch:
-    """What is left of a stretch when everything up to `seconds` of the file is done."""
+    """Return what is left of a stretch when everything up to `seconds` of the file is done."""
     done = round(seconds * SAMPLE_RATE)
     return [(max(start, done), end) for start, end in stretch if end > done]

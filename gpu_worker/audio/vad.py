@@ -17,18 +17,19 @@ from gpu_worker.audio.stretches import WINDOW
 from gpu_worker.blame import MachineTrouble
 
 CONTEXT = 64
-"""Samples of the window before that the model sees again."""
+"""Samples of the previous window that the model sees again."""
 STATE = (1, 1, 128)
+"""Shape of each of the model's two recurrent states."""
 BATCH = 512
-"""Windows per run: 16 s of audio. Larger batches are not faster."""
+"""Windows per run of the model: 16 s of audio. Larger batches are not faster."""
 
 
 class MissingModel(MachineTrouble):
-    """The voice model is not there; the sentence says so."""
+    """The file of the voice model is missing."""
 
 
 def model_path() -> Path:
-    """Raises MissingModel."""
+    """Return the file of the voice model. Raises MissingModel."""
     package = importlib.util.find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
         raise MissingModel("The package silero-vad, which carries the voice model, is not installed.")
@@ -40,20 +41,22 @@ def model_path() -> Path:
 
 @cache
 def _session() -> onnxruntime.InferenceSession:
-    """Raises MachineTrouble: the model is part of this installation, and the same for every file."""
+    """Load the model once. Raises MachineTrouble, because the model is part of this installation and no file's fault."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(str(model_path()), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own have no common base
+    except Exception as error:
+        # The exceptions of onnxruntime have no common base class.
         raise MachineTrouble(f"The voice model cannot be loaded: {error}") from error
 
 
 def blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
-    """Whole windows of finite samples, BATCH at a time; the last is filled with zeros.
+    """Yield blocks of up to BATCH whole windows of finite samples. The last window is filled up with zeros.
 
-    Read, not mapped: pages of a mapped file count as memory of this process until the kernel wants them back.
+    The file is read and not mapped, because pages of a mapped file count as memory of this process until the kernel reclaims
+    them.
     """
     while (block := np.fromfile(pcm, np.float32, BATCH * WINDOW)).size:
         block = np.nan_to_num(block, copy=False, nan=0, posinf=0, neginf=0)
@@ -61,7 +64,7 @@ def blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
 
 
 def speech_probabilities(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """One probability per WINDOW samples of the `blocks` of a file of 16 kHz mono float32. Blocking."""
+    """Return one probability of speech, 0 to 1, for each WINDOW samples of the `blocks` of a file. Blocking."""
     session = _session()
     state = [np.zeros(STATE, np.float32), np.zeros(STATE, np.float32)]
     context, found = np.zeros(CONTEXT, np.float32), []
@@ -76,7 +79,7 @@ def speech_probabilities(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float
 
 
 def loudness(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Root mean square per WINDOW: where a cut hurts least when speech is not looked for. Blocking."""
+    """Return the root mean square of each WINDOW samples: where a cut does least harm when VAD is off. Blocking."""
     found = []
     for block in pcm:
         windows = block.reshape(-1, WINDOW)

@@ -1,8 +1,8 @@
-"""What the worker and the engine process say to each other: msgpack frames over the engine's stdin and stdout.
+"""The protocol between the worker and the engine process: msgpack frames over the engine's stdin and stdout.
 
-The worker speaks first (Load), then any number of Transcribe; Abort may come at any time. Each Transcribe is answered
-by SegmentFound and ProgressMade in any number and then by exactly one of Finished, Aborted and Rejected. The end of
-stdin means: exit. A frame is a 4-byte little-endian length and that many bytes.
+The worker sends one Load, then any number of Transcribe. Abort may be sent at any time. Each Transcribe is answered by any
+number of SegmentFound and ProgressMade, and then by exactly one LastReply. The engine exits at the end of its stdin. A frame
+is a 4-byte little-endian length and that many bytes.
 """
 
 import struct
@@ -13,22 +13,27 @@ from schemas.jobs import TranscribeOptions, Word
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Far above the largest segment: a larger length means that the stream is out of step."""
 
 
 class Command(msgspec.Struct, kw_only=True, frozen=True, tag_field="command"):
-    """Worker to engine."""
+    """Base of what the worker sends to the engine."""
 
 
 class Load(Command, kw_only=True, frozen=True, tag="load"):
+    """Load a model. Answered by Loaded or LoadFailed."""
+
     model_path: str
     threads: int
     beam_size: int
-    """The widest beam that will be asked for: the warm-up takes the memory that it needs."""
+    """The widest beam that jobs may ask for: the warm-up allocates the memory for it."""
     use_gpu: bool = True
     flash_attn: bool = True
 
 
 class Transcribe(Command, kw_only=True, frozen=True, tag="transcribe"):
+    """Transcribe one stretch of a job."""
+
     call: int
     """Number of this call, which counts up. An Abort names the call that it means."""
     pcm_path: str
@@ -42,26 +47,32 @@ class Transcribe(Command, kw_only=True, frozen=True, tag="transcribe"):
 
 
 class Abort(Command, kw_only=True, frozen=True, tag="abort"):
+    """End the call with this number soon. Ignored where that call has ended."""
+
     call: int
 
 
 class Reply(msgspec.Struct, kw_only=True, frozen=True, tag_field="reply"):
-    """Engine to worker."""
+    """Base of what the engine sends to the worker."""
 
 
 class Loaded(Reply, kw_only=True, frozen=True, tag="loaded"):
+    """The model is loaded and warm."""
+
     backend: str
-    """A CUDA device's name, or `cpu`."""
+    """Name of the device that computes; `cpu` where no GPU is used."""
     load_secs: float
-    """Warm-up included."""
+    """Seconds for load and warm-up."""
 
 
 class LoadFailed(Reply, kw_only=True, frozen=True, tag="load_failed"):
+    """The library refuses the model. The engine exits after this."""
+
     reason: str
 
 
 class SegmentFound(Reply, kw_only=True, frozen=True, tag="segment"):
-    """Times in seconds from the start of the joined pieces, never beyond their end."""
+    """One segment. Times are seconds from the start of the joined pieces, and never behind their end."""
 
     start: float
     end: float
@@ -70,25 +81,29 @@ class SegmentFound(Reply, kw_only=True, frozen=True, tag="segment"):
 
 
 class ProgressMade(Reply, kw_only=True, frozen=True, tag="progress"):
+    """How much of the call's audio is done, from 0 to 1."""
+
     fraction: float
 
 
 class Finished(Reply, kw_only=True, frozen=True, tag="finished"):
+    """The call has ended well. All times are in seconds."""
+
     language: str | None
-    """None where nothing was said."""
+    """Language code; None where nothing was said."""
     language_probability: float | None
-    """None where the language was given."""
+    """From 0 to 1; None where the language was given."""
     engine_secs: float
     mel_secs: float = 0.0
     encode_secs: float = 0.0
     tokens_secs: float = 0.0
-    """The decoder's share of engine_secs, sampling included."""
+    """The share of the decoder in `engine_secs`, sampling included."""
     idle_secs: float | None = None
-    """Since the end of the call before; None for the first."""
+    """Time since the end of the previous call; None for the first call."""
 
 
 class Aborted(Reply, kw_only=True, frozen=True, tag="aborted"):
-    pass
+    """The call has ended because of an Abort."""
 
 
 class Rejected(Reply, kw_only=True, frozen=True, tag="rejected"):
@@ -109,13 +124,13 @@ reply_decoder = msgspec.msgpack.Decoder(AnyReply)
 
 
 def frame(message: AnyCommand | AnyReply) -> bytes:
-    """One message as it goes over the pipe."""
+    """Return one message as it is written to the pipe."""
     body = _encoder.encode(message)
     return LENGTH.pack(len(body)) + body
 
 
 def body_length(header: bytes) -> int:
-    """The length that a frame's first four bytes announce. Raises ValueError where it cannot be one of ours."""
+    """Return the length that the first four bytes of a frame announce. Raises ValueError where it is out of range."""
     (length,) = LENGTH.unpack(header)
     if not 0 < length <= MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {length} bytes is none of ours")

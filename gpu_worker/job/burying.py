@@ -1,10 +1,11 @@
-"""What is done with a message that is no job, or that nothing can be done with: it must not come round again."""
+"""Messages in the work queue that are no usable jobs: they become dead letters, so that they are never delivered again."""
 
 import logging
 from datetime import UTC, datetime
 
+from broker.dead_letters import DeadLetters
+from broker.event_log import EventLog
 from broker.work_queue import Delivery
-from gpu_worker.services import Services
 from schemas.errors import ErrorCode, RequestError
 from schemas.events import Invalid
 from schemas.jobs import JobRequest
@@ -15,20 +16,20 @@ log = logging.getLogger(__name__)
 
 
 def request_of(delivery: Delivery) -> JobRequest:
-    """The request that a message carries. Raises RequestError."""
+    """Return the request that a message carries. Raises RequestError."""
     if not is_job_id(delivery.job_id):
         raise RequestError(ErrorCode.INVALID_REQUEST, "A job id is 1 to 64 of A-Z a-z 0-9 - _.")
     return parse_request(delivery.body)
 
 
-async def bury(delivery: Delivery, services: Services, error: RequestError) -> None:
-    """Keep the message with the reason, tell whoever waits for the job, and never see it again.
+async def bury(delivery: Delivery, dead: DeadLetters, events: EventLog, error: RequestError) -> None:
+    """Keep the message as a dead letter with the reason, publish `invalid` for its job id, and remove it from the queue.
 
-    Safe to repeat. Raises Unavailable.
+    Safe to repeat. Raises BrokerError.
     """
     log.warning("job %r: unusable submission: %s", delivery.job_id, error.detail)
     letter_id = f"submit {delivery.seq}"
-    await services.dead.add(delivery.subject, delivery.body, f"{error.code}: {error.detail}", letter_id)
+    await dead.add(delivery.subject, delivery.body, f"{error.code}: {error.detail}", letter_id)
     if is_job_id(delivery.job_id):
         event = Invalid(
             job_id=delivery.job_id,
@@ -37,5 +38,5 @@ async def bury(delivery: Delivery, services: Services, error: RequestError) -> N
             message=error.detail,
             field=error.field,
         )
-        await services.events.append_invalid(event, letter_id)
+        await events.append_invalid(event, letter_id)
     await delivery.discard()

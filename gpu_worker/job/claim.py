@@ -1,4 +1,7 @@
-"""A job's claim: this worker's right to write what becomes of the job, and how it is taken, given back and lost."""
+"""The claim of a job: this worker's right to change the job's record and to publish its events.
+
+A claim is taken by raising the record's epoch, given back by a release, and lost when another worker raises the epoch.
+"""
 
 import asyncio
 import logging
@@ -9,10 +12,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from broker.errors import BrokerError, Conflict
-from broker.job_records import has_ended
+from broker.event_log import EventLog
+from broker.job_records import JobRecords, has_ended
 from broker.patience import patiently
-from gpu_worker.job.preparing import Plan
-from gpu_worker.services import Services
+from gpu_worker.audio.plan import Plan
 from schemas.events import Started
 from schemas.job_lifecycle import Change, Claimed, PreparationEnded, Released, Survived
 from schemas.jobs import JobRecord, JobStatus, Segment
@@ -20,80 +23,86 @@ from schemas.jobs import JobRecord, JobStatus, Segment
 log = logging.getLogger(__name__)
 
 FENCE_TRIES = 10
-"""Others tell of the job between our look at the log and our word now and then, but not without end."""
-
-
+"""Somebody may publish an event of the job between our look at the log and our own event, but not ten times in a row."""
 RENEWALS = 3
-"""So often is a record renewed within the time after which it would expire."""
+"""How often a record is renewed within the time after which it would expire."""
 
 
 class Claim:
-    def __init__(self, job_id: str, services: Services) -> None:
-        self._job_id, self._services = job_id, services
+    """The claim of one worker on one job. It begins unclaimed."""
+
+    def __init__(
+        self, job_id: str, worker_id: str, records: JobRecords, events: EventLog, retention_secs: float
+    ) -> None:
+        """`retention_secs` is the time after which a record that nobody writes expires."""
+        self._job_id, self._worker_id = job_id, worker_id
+        self._records, self._events, self._retention_secs = records, events, retention_secs
         self.id = uuid.uuid4().hex
         self.record: JobRecord | None = None
-        """As it was claimed; None before."""
+        """The record as we have claimed it; None before that."""
         self.last_seq = 0
-        """Of the event that told of the claim: what is told next must follow it (the fence)."""
+        """Stream sequence of our `started` event: the fence for the next event."""
         self.segments: list[Segment] = []
-        """What workers before this one have published."""
-        self._is_told = False
+        """Segments that earlier workers have published."""
+        self._has_started = False
+        """Whether `started` is published."""
 
     async def take(self, plan: Plan | None) -> JobRecord:
-        """The record as claimed, once. Raises IllegalChange or Conflict where the job is not to be had.
+        """Claim the job and publish `started`; return the record. A second call returns the same record.
 
-        The log is looked at before the claim is written: whatever is told of the job from then on, such as that it is
-        cancelled, makes the fence refuse our word.
+        The log is read before the claim is written: an event that is published after that, such as `cancelled`, makes the
+        fence refuse ours. Raises IllegalChange or Conflict where the job cannot be claimed.
         """
         change, started = self._change(plan), None
         for _ in range(FENCE_TRIES):
-            if self._is_told and self.record is not None:
+            if self._has_started and self.record is not None:
                 return self.record
             self.last_seq, self.segments = await patiently(
-                self._what("reading its log"), lambda: self._services.events.told_so_far(self._job_id)
+                self._what("reading its log"), lambda: self._events.told_so_far(self._job_id)
             )
-            # The first time this claims the job; later it says that we have it still.
+            # The first change claims the job; a repeated one with the same claim id only reads the record.
             record = self.record = await self.change(change)
             started = started or _started(record)
             try:
-                tell = partial(self._services.events.append_next, started, self.last_seq)
-                self.last_seq = await patiently(self._what("telling of its start"), tell)
-                self._is_told = True
+                publish = partial(self._events.append_next, started, self.last_seq)
+                self.last_seq = await patiently(self._what("publishing its start"), publish)
+                self._has_started = True
             except Conflict as error:
-                log.info("job %s: somebody has told of it meanwhile: %s", self._job_id, error)
-        raise Conflict(f"others tell of job {self._job_id} all the time")
+                log.info("job %s: somebody has published an event of it meanwhile: %s", self._job_id, error)
+        raise Conflict(f"others keep publishing events of job {self._job_id}")
 
     @property
     def epoch(self) -> int:
-        """Of the claim. Raises RuntimeError before there is one."""
+        """Epoch of the claim. Raises RuntimeError before there is one."""
         if self.record is None:
             raise RuntimeError(f"job {self._job_id} is not claimed")
         return self.record.epoch
 
     async def change(self, change: Change) -> JobRecord:
-        """Raises IllegalChange, Conflict."""
+        """Change the job's record, and wait while nats-server is away. Raises IllegalChange, Conflict."""
         return await patiently(
-            self._what("changing its record"), lambda: self._services.records.change(self._job_id, change)
+            self._what("changing its record"), lambda: self._records.change(self._job_id, change)
         )
 
     async def release(self) -> None:
-        """It was no attempt. Raises IllegalChange, Conflict, Unavailable."""
+        """Give the claim back; it does not count as an attempt. Raises IllegalChange, Conflict, Unavailable."""
         now, claimed = datetime.now(UTC), self.record
         change = Released(at=now, epoch=claimed.epoch) if claimed else PreparationEnded(at=now)
-        await self._services.records.change(self._job_id, change)
+        await self._records.change(self._job_id, change)
 
-    async def lost(self) -> "JobRecord | None":
-        """See what has become of the job: its record where it has ended or is queued again by us, else None.
+    async def lost(self) -> JobRecord | None:
+        """Return the record where the job has ended or is queued again by us; None where another worker has it.
 
-        A job that another worker has taken meanwhile is told that this one lives: its claim was no attempt. Raises
-        IllegalChange, Conflict, Unavailable.
+        In that last case the record is told that this worker is alive, so that its claim does not count as an attempt.
+        Raises IllegalChange, Conflict, Unavailable.
         """
-        records = self._services.records
+        records = self._records
         record, claimed = await records.get(self._job_id), self.record
         if record is None or has_ended(record):
             return record
         if claimed is not None and record.epoch == claimed.epoch:
-            if record.status is not JobStatus.QUEUED:  # else the answer to our release was lost
+            # Where it is queued already, our release was carried out and only its answer was lost.
+            if record.status is not JobStatus.QUEUED:
                 record = await records.change(
                     self._job_id, Released(at=datetime.now(UTC), epoch=claimed.epoch)
                 )
@@ -104,7 +113,8 @@ class Claim:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """JOB_RETENTION_SECS may be shorter than what is done between two changes of the record: it must not expire."""
+        """Renew the record while the block runs: JOB_RETENTION_SECS may be shorter than the time between two changes of it."""
+        # Not run_in_background: this is entered by one task of the worker and left by another.
         keeping = asyncio.create_task(self._keep(), name=f"keep record {self._job_id}")
         try:
             yield
@@ -114,16 +124,17 @@ class Claim:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(self._services.settings.job_retention_secs / RENEWALS)
+            await asyncio.sleep(self._retention_secs / RENEWALS)
             try:
-                await self._services.records.renew(self._job_id)
-            except BrokerError as error:  # what is written next renews it as well
+                await self._records.renew(self._job_id)
+            except BrokerError as error:
+                # The next change of the record renews it as well.
                 log.warning("job %s: its record could not be renewed: %s", self._job_id, error)
 
     def _change(self, plan: Plan | None) -> Claimed:
         return Claimed(
             at=datetime.now(UTC),
-            worker_id=self._services.settings.name(),
+            worker_id=self._worker_id,
             claim_id=self.id,
             duration_secs=plan.duration_secs if plan else None,
             stretches=len(plan.stretches) if plan else None,

@@ -1,27 +1,27 @@
-"""Where one run of a job has spent its time, put together for its record."""
+"""Where one run of a job has spent its time, for the job's record. Pure."""
 
 import msgspec
 
+from gpu_worker.audio.plan import Plan
 from gpu_worker.engine.protocol import Finished
-from gpu_worker.job.preparing import Plan
 from schemas.jobs import JobRequest, Timings
 
 
 class Waits(msgspec.Struct, kw_only=True):
-    """What a job has waited for, in seconds."""
+    """Seconds that a job has spent waiting."""
 
     queue: float
-    """A worker."""
+    """For a worker to take it."""
     model: float = 0.0
-    """The model to be loaded."""
+    """For the model to be loaded."""
     turn: float = 0.0
-    """The engine, the time for the model included."""
+    """For the engine to be ready and free, loading included."""
 
 
 def timings(
     request: JobRequest, waits: Waits, plan: Plan, calls: list[Finished], publish_secs: float
 ) -> Timings:
-    """`calls` is what the engine has told of each stretch."""
+    """Return the timings of a job. `calls` has the last reply of the engine for each stretch that this run has transcribed."""
     secs = {
         "queue": waits.queue,
         "fetch": plan.fetch_secs,

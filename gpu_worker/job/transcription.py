@@ -1,7 +1,7 @@
-"""One job on the engine: stretch by stretch, each segment published as it is found, each stretch committed.
+"""One job on the engine, stretch by stretch: each segment is published when it is found, and each stretch is committed.
 
-A published segment is final: the event log is the transcript. Whoever takes the job over after a crash begins behind
-the last published segment of the first uncommitted stretch.
+A published segment is final, because the event log is the transcript. A worker that takes the job over after a crash begins
+behind the last published segment of the first uncommitted stretch.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ import msgspec
 
 from broker.patience import patiently
 from gpu_worker.audio import stretches
+from gpu_worker.audio.plan import Plan
 from gpu_worker.audio.stretches import Stretch
 from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
 from gpu_worker.job.claim import Claim
-from gpu_worker.job.preparing import Plan
+from gpu_worker.job.storage import JobStorage
 from gpu_worker.model.model import Stopped
 from gpu_worker.pcm import SAMPLE_RATE
-from gpu_worker.services import Services
 from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed
 from schemas.jobs import Segment, Word
@@ -32,37 +32,42 @@ from schemas.languages import AUTO
 log = logging.getLogger(__name__)
 
 PROMPT_TAIL_CHARS = 200
-"""So much of the text so far goes before the next stretch: about what fits into the engine's context of 64 tokens."""
+"""Characters of the text so far that go before the next stretch: about what fits into the engine's context of 64 tokens."""
+PROMPT_SEGMENTS = 20
+"""The last segments that these characters are taken from."""
 
 
 class EngineRefused(Exception):
-    """whisper.cpp returned an error code for this job."""
+    """The engine refuses this job's audio; the sentence says why."""
 
 
 class Transcription:
-    def __init__(self, claim: Claim, plan: Plan, services: Services, stop: asyncio.Event) -> None:
-        """Of a job that is claimed; `stop` is set where it is to give up."""
+    """One run of a claimed job. It survives the loss of an engine, and goes on with the next one."""
+
+    def __init__(
+        self, claim: Claim, plan: Plan, storage: JobStorage, stop: asyncio.Event, abort_grace_secs: float
+    ) -> None:
+        """`stop` is set when the job must give up. An engine that ignores an abort so long is killed."""
         if claim.record is None:
             raise RuntimeError("the job is not claimed")
         self._record = record = claim.record
-        self._plan, self._records, self._log = plan, services.records, services.events
-        self._stop, self._grace_secs = stop, services.settings.abort_grace_secs
+        self._plan, self._records, self._log = plan, storage.records, storage.events
+        self._stop, self._grace_secs = stop, abort_grace_secs
         self._segments = list(claim.segments)
         self._last_seq = claim.last_seq
         self._percent = record.progress
         self._last: tuple[Stretch, Finished | None] | None = None
         self.calls: list[Finished] = []
-        """What the engine has told of its time, call by call."""
+        """The last reply of each call of the engine."""
         self.publish_secs = 0.0
-        """Waiting for what was published to be stored."""
+        """Seconds of waiting until segments and commits were stored."""
 
     async def run(self, engine: EngineProcess) -> None:
-        """Transcribe and commit all that is not committed yet, but for the last commit, which needs no engine.
+        """Transcribe all stretches that are not committed yet, and commit each but the last, whose commit needs no engine.
 
-        Where the engine is lost, it may be called again with another: it goes on behind the last segment.
-
-        Raises Stopped, EngineRefused, EngineFailure, IllegalChange or Conflict (the job is not ours any more). The broker
-        is waited for.
+        Where the engine is lost, this may be called again with another one: it goes on behind the last segment. While
+        nats-server is away it waits. Raises Stopped, EngineRefused, EngineFailure; IllegalChange or Conflict where the job
+        is not ours any more.
         """
         done_secs = self._segments[-1].end if self._segments else 0.0
         for number, stretch in enumerate(self._plan.stretches):
@@ -79,7 +84,7 @@ class Transcription:
                 self._last = stretch, finished
 
     async def commit_last(self) -> None:
-        """Commit the stretch that `run` ended with. Raises IllegalChange, Conflict."""
+        """Commit the last stretch. Raises IllegalChange, Conflict."""
         if self._last is not None:
             await self._commit(len(self._plan.stretches), *self._last)
 
@@ -88,7 +93,8 @@ class Transcription:
             try:
                 return await self._listen(engine, stretch)
             except EngineFailure as error:
-                if self._stop.is_set():  # it did not obey and was killed for it
+                # It ignored the abort, and was killed for that.
+                if self._stop.is_set():
                     raise Stopped from error
                 raise
 
@@ -98,7 +104,7 @@ class Transcription:
                 case SegmentFound():
                     await self._publish(reply, stretch)
                 case ProgressMade(fraction=fraction):
-                    await self._tell_progress(stretch, fraction)
+                    await self._publish_progress_within(stretch, fraction)
                 case Finished(engine_secs=secs, idle_secs=idle):
                     self.calls.append(reply)
                     log.debug("engine: %.4f s in whisper_full after %.4f s of idling", secs, idle or 0.0)
@@ -119,6 +125,7 @@ class Transcription:
         try:
             yield
         finally:
+            # Not run_in_background: an error of the abort is the engine's death, which the reader of its replies reports.
             aborting.cancel()
             await asyncio.wait([aborting])
 
@@ -126,7 +133,8 @@ class Transcription:
         await self._stop.wait()
         await engine.abort()
         await asyncio.sleep(self._grace_secs)
-        engine.kill()  # it did not obey; whoever listens to it sees its death
+        # It ignored the abort. Whoever reads its replies sees its death.
+        engine.kill()
 
     def _order(self, stretch: Stretch) -> Transcribe:
         options = self._record.request.options
@@ -137,7 +145,7 @@ class Transcription:
             pcm_path=str(self._plan.pcm),
             spans=stretch,
             options=options,
-            prompt=prompt(options.prompt, "".join(s.text for s in self._segments[-20:])),
+            prompt=prompt(options.prompt, "".join(s.text for s in self._segments[-PROMPT_SEGMENTS:])),
         )
 
     async def _publish(self, found: SegmentFound, stretch: Stretch) -> None:
@@ -154,14 +162,14 @@ class Transcription:
         await self._append(event)
         self._segments.append(segment)
 
-    async def _tell_progress(self, stretch: Stretch, fraction: float) -> None:
+    async def _publish_progress_within(self, stretch: Stretch, fraction: float) -> None:
         seconds = fraction * stretches.length(stretch) / SAMPLE_RATE
-        await self._tell(
+        await self._publish_progress(
             int(100 * stretches.file_seconds(stretch, seconds, is_end=True) / self._plan.duration_secs)
         )
 
-    async def _tell(self, percent: int) -> None:
-        """Progress only ever grows, and 100 is said by the end alone."""
+    async def _publish_progress(self, percent: int) -> None:
+        """Publish the progress where it has grown. 100 is left to the end of the job."""
         percent = min(percent, 99)
         if percent > self._percent:
             self._percent = percent
@@ -169,7 +177,7 @@ class Transcription:
             await self._append(event)
 
     async def _append(self, event: SegmentAdded | Progress) -> None:
-        """Behind the last. The engine waits meanwhile, for as long as the broker is away."""
+        """Append an event behind our last one. The engine waits meanwhile, for as long as nats-server is away."""
         with self._publishing():
             self._last_seq = await patiently(
                 f"job {self._record.id}: publishing", lambda: self._log.append_next(event, self._last_seq)
@@ -177,7 +185,7 @@ class Transcription:
 
     async def _commit(self, committed: int, stretch: Stretch, finished: Finished | None) -> None:
         record = self._record
-        await self._tell(int(100 * stretch[-1][1] / self._plan.samples))
+        await self._publish_progress(int(100 * stretch[-1][1] / self._plan.samples))
         change = Committed(
             at=datetime.now(UTC),
             epoch=record.epoch,
@@ -202,7 +210,7 @@ class Transcription:
 
 
 def tail(text: str) -> str:
-    """The end of a text, from the beginning of a word."""
+    """Return the last PROMPT_TAIL_CHARS of a text, from the beginning of a word."""
     if len(text) <= PROMPT_TAIL_CHARS:
         return text
     cut = text[-PROMPT_TAIL_CHARS:]
@@ -210,10 +218,10 @@ def tail(text: str) -> str:
 
 
 def prompt(asked: str, so_far: str) -> str:
-    """What goes before a stretch: the user's prompt and the end of the text so far.
+    """Return the prompt of a stretch: the user's prompt and the end of the text so far.
 
-    It begins with a space, as OpenAI's own code does it: without one the first word becomes other tokens than whisper
-    has ever seen at the beginning of a text.
+    It begins with a space, as in OpenAI's own code: without one the first word is split into tokens that whisper has never
+    seen at the beginning of a text.
     """
     text = " ".join(f"{asked}{tail(so_far)}".split())
     return f" {text}" if text else ""

@@ -1,4 +1,4 @@
-"""What NVML tells of the GPU. The only importer of pynvml."""
+"""Figures of the GPU, from NVML. The only importer of pynvml."""
 
 import logging
 from typing import Protocol
@@ -11,20 +11,20 @@ log = logging.getLogger(__name__)
 
 
 class Gpu(Protocol):
-    """All methods block, for below a millisecond."""
+    """A source of figures of one GPU. All methods block, for less than a millisecond."""
 
     def status(self) -> GpuStatus | None:
-        """The GPU now; None where there is none to ask."""
+        """Return the GPU as it is now; None where there is none."""
 
     def used_by(self, pid: int) -> int | None:
-        """Bytes of VRAM that a process holds; None where that is not told, as inside containers."""
+        """Return the bytes of VRAM that a process holds; None where the driver does not say, as inside containers."""
 
 
 class NvmlGpu:
-    """The first GPU that CUDA is allowed to use."""
+    """The first GPU that CUDA is allowed to use, asked through NVML."""
 
     def __init__(self, visible_devices: str | None) -> None:
-        """`visible_devices` is CUDA_VISIBLE_DEVICES: indices in PCI order, or UUIDs; None: all."""
+        """`visible_devices` is CUDA_VISIBLE_DEVICES: indices in PCI order, or UUIDs. None means all."""
         self._device = (visible_devices if visible_devices is not None else "0").split(",")[0].strip()
         self._usable = self._device not in ("", "-1")
         if not self._usable:
@@ -36,6 +36,7 @@ class NvmlGpu:
             self._usable = False
 
     def status(self) -> GpuStatus | None:
+        """See Gpu.status."""
         if not self._usable:
             return None
         try:
@@ -54,6 +55,7 @@ class NvmlGpu:
             return None
 
     def used_by(self, pid: int) -> int | None:
+        """See Gpu.used_by."""
         if not self._usable:
             return None
         try:
@@ -73,5 +75,6 @@ class NvmlGpu:
 def _temperature(handle: object) -> int | None:
     try:
         return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-    except pynvml.NVMLError:  # many virtual GPUs have none
+    except pynvml.NVMLError:
+        # Many virtual GPUs have no thermometer.
         return None

@@ -1,4 +1,4 @@
-"""One load: check the file, see whether there is room, start the engine, measure what it took."""
+"""One load of the model: check its file, look for free VRAM, start the engine, measure the VRAM that it has taken."""
 
 import asyncio
 import logging
@@ -18,29 +18,31 @@ from schemas.model import GpuStatus, Vram
 log = logging.getLogger(__name__)
 
 CPU = "cpu"
-"""What the engine calls the backend that needs no VRAM."""
+"""The backend that needs no VRAM (Loaded.backend)."""
 
 
 class CannotLoad(Exception):
-    """Trying again would not help; the sentence says why."""
+    """The load has failed in a way that would repeat itself; the sentence says why."""
 
 
 class LoadInterrupted(Exception):
-    """The engine was ended from outside while it loaded, or could not be started; the sentence says so."""
+    """The engine was killed from outside while it loaded, or could not be started; the sentence says which."""
 
 
 class OutOfVram(Exception):
-    """There is too little VRAM now; the sentence says so."""
+    """There is too little VRAM at the moment; the sentence says how much is missing."""
 
 
 class LoadedModel(msgspec.Struct, kw_only=True, frozen=True):
+    """A successful load."""
+
     engine: EngineProcess
     backend: str
     load_secs: float
 
 
 class Loader:
-    """Loads the model, and knows the GPU as it was last seen."""
+    """Loads the model, and remembers the GPU as it was last seen."""
 
     def __init__(self, settings: WorkerSettings, library: EngineLibrary, gpu: Gpu) -> None:
         self._settings, self._library, self._gpu = settings, library, gpu
@@ -51,7 +53,10 @@ class Loader:
         self._used_by_model: int | None = None
 
     async def load(self) -> LoadedModel:
-        """Raises CannotLoad, LoadInterrupted, OutOfVram. Whoever is cancelled meanwhile has no engine to end."""
+        """Load the model. Raises CannotLoad, LoadInterrupted, OutOfVram.
+
+        A caller that is cancelled meanwhile has no engine to end, because it is ended here.
+        """
         settings, begun = self._settings, asyncio.get_running_loop().time()
         try:
             needed = await asyncio.to_thread(
@@ -81,29 +86,30 @@ class Loader:
         return LoadedModel(engine=engine, backend=loaded, load_secs=secs)
 
     async def lack(self) -> str | None:
-        """Why a load would be hopeless now; None where it has a chance."""
+        """Return the sentence that says why a load would be hopeless now; None where it has a chance."""
         if not self._settings.whisper_use_gpu:
             return None
         seen = await self.look()
         return vram.lack(seen.vram_free if seen else None, self._needed)
 
     async def look(self) -> GpuStatus | None:
-        """The GPU as it is now."""
+        """Ask NVML for the GPU as it is now; None where there is none."""
         self._seen = await asyncio.to_thread(self._gpu.status)
         if self._pid is not None:
             self._used_by_model = await asyncio.to_thread(self._gpu.used_by, self._pid)
         return self._seen
 
     def engine_is_gone(self) -> None:
+        """Forget the engine's share of the VRAM."""
         self._pid = self._used_by_model = None
 
     @property
     def gpu(self) -> GpuStatus | None:
-        """As last seen."""
+        """The GPU as it was last seen."""
         return self._seen
 
     def vram(self) -> Vram | None:
-        """As last seen."""
+        """Return the VRAM as it was last seen, in bytes; None without a GPU."""
         if (seen := self._seen) is None:
             return None
         return Vram(
@@ -115,7 +121,7 @@ class Loader:
         )
 
     async def _fill(self, engine: EngineProcess) -> str:
-        """Load the model into the engine; the backend. Raises EngineFailure, OutOfVram."""
+        """Load the model into a fresh engine, and return the backend. Raises EngineFailure, OutOfVram."""
         settings = self._settings
         order = Load(
             model_path=str(settings.model_path()),
@@ -126,7 +132,7 @@ class Loader:
         )
         try:
             loaded = await engine.load(order, settings.engine_load_timeout_secs)
-            # CUDA that finds no memory for itself is left out by ggml, without a word but this line.
+            # Where CUDA finds no memory for itself, ggml falls back to the CPU, and this line is the only sign of it.
             line = (
                 self._library.out_of_memory(engine.last_words)
                 if loaded.backend == CPU and self._seen
@@ -145,7 +151,7 @@ class Loader:
         elif self._used_by_model:
             self._needed, self._measured = self._used_by_model, True
         elif before is not None and self._seen is not None and self._seen.vram_used > before.vram_used:
-            # Others may have taken or given back memory meanwhile: it is never thought to be more than there is.
+            # Other programs may have changed their share meanwhile, so the figure is capped at the size of the GPU.
             taken = self._seen.vram_used - before.vram_used
             self._needed, self._measured = min(taken, self._seen.vram_total), True
 
@@ -161,6 +167,6 @@ class Loader:
 
 
 async def _end(engine: EngineProcess) -> None:
-    """At once, also where the caller is being cancelled for the second time."""
+    """End an engine at once. The kill comes first, because the caller may be cancelled a second time."""
     engine.kill()
     await engine.stop()

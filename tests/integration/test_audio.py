@@ -18,7 +18,7 @@ from gpu_worker.audio.ffmpeg import ffmpeg
 from gpu_worker.audio.stretches import PlanSettings, plan
 from gpu_worker.blame import MachineTrouble
 from gpu_worker.job.preparing import find_stretches
-from gpu_worker.pcm import SAMPLE_RATE
+from gpu_worker.pcm import SAMPLE_BYTES, SAMPLE_RATE
 from gpu_worker.settings import WorkerSettings
 from schemas.errors import ErrorCode
 from tests.support.http import AUDIO, EXPECTED
@@ -63,7 +63,7 @@ async def test_a_search_for_speech_that_is_cancelled_ends(
     monkeypatch.setattr(vad, "blocks", blocks)
     samples = 10 * 3600 * SAMPLE_RATE
     (tmp_path / "pcm").touch()
-    os.truncate(tmp_path / "pcm", samples * audio.SAMPLE_BYTES)
+    os.truncate(tmp_path / "pcm", samples * SAMPLE_BYTES)
     searching = asyncio.create_task(find_stretches(tmp_path / "pcm", samples, WorkerSettings(), use_vad=True))
     async with asyncio.timeout(10):
         await begun.wait()
@@ -77,7 +77,7 @@ async def test_limits(tmp_path: Path) -> None:
     with pytest.raises(audio.DecodeError) as caught:
         await audio.decode(AUDIO / "long.ogg", tmp_path / "pcm", timeout_secs=60, max_secs=10)
     assert caught.value.error.code is ErrorCode.AUDIO_TOO_LONG
-    assert (tmp_path / "pcm").stat().st_size <= 11 * SAMPLE_RATE * audio.SAMPLE_BYTES
+    assert (tmp_path / "pcm").stat().st_size <= 11 * SAMPLE_RATE * SAMPLE_BYTES
     with pytest.raises(audio.DecodeError) as caught:
         await audio.decode(AUDIO / "long.ogg", tmp_path / "pcm", timeout_secs=0.001, max_secs=100)
     assert caught.value.error.code is ErrorCode.DECODE_TIMEOUT

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from nats.js import JetStreamContext
@@ -11,15 +10,14 @@ from broker.connection import BrokerSettings
 from broker.errors import BrokerError, Conflict, Unavailable
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
-from broker.work_queue import WorkQueue
+from broker.work_queue import Delivery, WorkQueue
 from gpu_worker.job.claim import Claim
 from gpu_worker.job.settling import Settling
+from gpu_worker.job.storage import JobStorage
 from gpu_worker.machine import Machine
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.model.model import Model
-from gpu_worker.services import Broker, Services
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.spool import Spool
 from schemas.events import JobEvent, SegmentAdded
 from schemas.job_lifecycle import Cancelled, Change, Claimed, IllegalChange
 from schemas.jobs import JobRecord, JobRequest, JobStatus, Segment
@@ -41,13 +39,17 @@ async def no_probe() -> None:
 
 
 @pytest.fixture
-async def services(js: JetStreamContext, broker_settings: BrokerSettings, tmp_path: Path) -> Services:
-    settings = WorkerSettings(nats_url=broker_settings.nats_url, worker_id="w")
+async def storage(js: JetStreamContext) -> JobStorage:
+    return await JobStorage.open(js)
+
+
+def claim_on(storage: JobStorage) -> Claim:
+    return Claim("j1", "w", storage.records, storage.events, retention_secs=3600)
+
+
+def settling_of(delivery: Delivery, storage: JobStorage) -> Settling:
     machine = Machine(no_probe, lambda: None)
-    model = Model(settings, NoGpu(), lambda _: None, machine.report)
-    return Services(
-        settings, await Broker.open(js), model, machine, Spool(tmp_path / "spool"), lambda _a, _b: None
-    )
+    return Settling(delivery, claim_on(storage), storage, machine, audio_retention_secs=0)
 
 
 async def submit(js: JetStreamContext, settings: BrokerSettings) -> None:
@@ -56,10 +58,10 @@ async def submit(js: JetStreamContext, settings: BrokerSettings) -> None:
         await asyncio.sleep(0.01)
 
 
-async def cancel(services: Services) -> None:
+async def cancel(storage: JobStorage) -> None:
     """As a gateway does it."""
-    record = await services.records.change("j1", Cancelled(at=NOW))
-    await services.events.append_terminal(record, NOW)
+    record = await storage.records.change("j1", Cancelled(at=NOW))
+    await storage.events.append_terminal(record, NOW)
 
 
 async def told(js: JetStreamContext) -> list[str]:
@@ -69,53 +71,53 @@ async def told(js: JetStreamContext) -> list[str]:
 class CancelledMeanwhile(EventLog):
     """The job is cancelled right before something is told of it."""
 
-    services: Services
+    storage: JobStorage
 
     async def append_next(self, event: JobEvent, last: int) -> int:
-        await cancel(self.services)
+        await cancel(self.storage)
         return await super().append_next(event, last)
 
 
 async def test_nothing_is_told_of_a_job_that_is_cancelled_right_after_it_is_claimed(
-    js: JetStreamContext, broker_settings: BrokerSettings, services: Services
+    js: JetStreamContext, broker_settings: BrokerSettings, storage: JobStorage
 ) -> None:
     await submit(js, broker_settings)
-    services.events = log = CancelledMeanwhile(js)
-    log.services = services
+    storage.events = log = CancelledMeanwhile(js)
+    log.storage = storage
     with pytest.raises((IllegalChange, Conflict)):
-        await Claim("j1", services).take(None)
+        await claim_on(storage).take(None)
     assert await told(js) == ["queued", "cancelled"]
 
 
 class CancelledOnceClaimed(JobRecords):
     """The job is cancelled, and that is told, right after it is claimed."""
 
-    services: Services
+    storage: JobStorage
 
     async def change(self, job_id: str, change: Change) -> JobRecord:
         record = await super().change(job_id, change)
         if isinstance(change, Claimed):
-            await cancel(self.services)
+            await cancel(self.storage)
         return record
 
 
 async def test_the_fence_begins_before_the_claim(
-    js: JetStreamContext, broker_settings: BrokerSettings, services: Services
+    js: JetStreamContext, broker_settings: BrokerSettings, storage: JobStorage
 ) -> None:
     await submit(js, broker_settings)
-    services.records = records = await CancelledOnceClaimed.open(js)
-    records.services = services
+    storage.records = records = await CancelledOnceClaimed.open(js)
+    records.storage = storage
     with pytest.raises((IllegalChange, Conflict)):
-        await Claim("j1", services).take(None)
+        await claim_on(storage).take(None)
     assert await told(js) == ["queued", "cancelled"]
 
 
 async def test_what_another_worker_tells_meanwhile_is_taken_over(
-    js: JetStreamContext, broker_settings: BrokerSettings, services: Services
+    js: JetStreamContext, broker_settings: BrokerSettings, storage: JobStorage
 ) -> None:
     """The one before us was slow, and publishes one more segment between our look and our word."""
     await submit(js, broker_settings)
-    await Claim("j1", services).take(None)
+    await claim_on(storage).take(None)
     log = EventLog(js)
 
     class OneMore(EventLog):
@@ -128,8 +130,8 @@ async def test_what_another_worker_tells_meanwhile_is_taken_over(
                 await log.append(SegmentAdded(job_id="j1", at=NOW, segment=segment))
             return await super().append_next(event, last)
 
-    services.events = OneMore(js)
-    claim = Claim("j1", services)
+    storage.events = OneMore(js)
+    claim = claim_on(storage)
     record = await claim.take(None)
     assert (record.epoch, record.attempts) == (2, 2)
     assert [segment.text for segment in claim.segments] == [" late"]
@@ -152,14 +154,14 @@ class AnswersAreLost(JobRecords):
 async def test_a_claim_and_a_release_whose_answers_are_lost_count_once(
     js: JetStreamContext,
     broker_settings: BrokerSettings,
-    services: Services,
+    storage: JobStorage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("process.retry.RETRY_SECS", 0.01)
     await submit(js, broker_settings)
     queue = WorkQueue(js, broker_settings)
-    services.records = await AnswersAreLost.open(js)
-    settling = Settling(await queue.pull(), services)
+    storage.records = await AnswersAreLost.open(js)
+    settling = settling_of(await queue.pull(), storage)
     record = await settling.claim.take(None)
     assert (record.epoch, record.attempts) == (1, 1)
     with pytest.raises(BrokerError):
@@ -173,12 +175,12 @@ async def test_a_claim_and_a_release_whose_answers_are_lost_count_once(
 
 
 async def test_a_delivery_of_a_job_that_is_in_hand_is_adopted(
-    js: JetStreamContext, broker_settings: BrokerSettings, services: Services
+    js: JetStreamContext, broker_settings: BrokerSettings, storage: JobStorage
 ) -> None:
     await submit(js, broker_settings)
     queue = WorkQueue(js, broker_settings)
     first = await queue.pull()
-    settling = Settling(first, services)
+    settling = settling_of(first, storage)
     async with asyncio.timeout(20):
         again = await queue.pull()  # after the ack wait
     assert (again.key != first.key, again.seq, again.deliveries) == (True, first.seq, 2)
@@ -189,8 +191,9 @@ async def test_a_delivery_of_a_job_that_is_in_hand_is_adopted(
         assert not settling.adopt(await queue.pull())  # this one is on its way out
 
 
-async def test_two_deliveries_of_one_job_have_two_seats(services: Services) -> None:
-    model, stops = services.model, {key: asyncio.Event() for key in ("a", "b", "c")}
+async def test_two_deliveries_of_one_job_have_two_seats() -> None:
+    model = Model(WorkerSettings(worker_id="w"), NoGpu(), lambda _: None, lambda _: None)
+    stops = {key: asyncio.Event() for key in ("a", "b", "c")}
     for key, job_id in {"a": "j1", "b": "j1", "c": "j2"}.items():
         model.job_arrived(key, job_id, stops[key])
     model.job_left("a")

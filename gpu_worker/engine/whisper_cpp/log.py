@@ -1,10 +1,12 @@
-"""What the engine process learns from whisper.cpp's log, because no function of whisper.cpp tells it."""
+"""What the engine process reads from whisper.cpp's log, because no function of whisper.cpp returns it."""
 
 import re
 import sys
 
 LOADED_MARK = "compute buffer (decode)"
-"""whisper.cpp's last words of a load that worked. A failed one returns an object that crashes when it is used."""
+"""Part of the last line of a load that has worked. A failed load returns an object that crashes when it is used."""
+LOG_LEVEL_ERROR = 4
+"""GGML_LOG_LEVEL_ERROR in ggml.h."""
 BACKEND = re.compile(r"using (\S+) backend")
 DEVICE = re.compile(r"Device \d+: ([^,]+),")
 TIMING = re.compile(r"whisper_print_timings: +(\w+) time = +([0-9.]+) ms")
@@ -12,17 +14,19 @@ DETECTED = re.compile(r"auto-detected language: (\w+) \(p = ([0-9.]+)\)")
 
 
 class WhisperLog:
-    """Keeps what whisper.cpp says of its backend and the detected language; passes all of it on to stderr."""
+    """The log callback: keeps backend, device, detected language and timings, and writes the other lines to stderr."""
 
     def __init__(self) -> None:
         self.loaded = False
         self.backend, self.device = "cpu", ""
         self.detected: tuple[str, float] | None = None
+        """Language code and probability of the last detection."""
         self.last_error = ""
         self.secs: dict[str, float] = {}
-        """Of whisper_print_timings, by the names that it gives."""
+        """Seconds by the names that whisper_print_timings gives: mel, encode, decode, batchd, prompt, sample."""
 
     def __call__(self, level: int, text: str) -> None:
+        """Take one piece of whisper.cpp's log."""
         if found := TIMING.search(text):
             self.secs[found[1]] = float(found[2]) / 1000
             return
@@ -34,12 +38,16 @@ class WhisperLog:
             self.device = found[1]
         if found := DETECTED.search(text):
             self.detected = found[1], float(found[2])
-        if level >= 4 and text.strip():  # GGML_LOG_LEVEL_ERROR
+        if level >= LOG_LEVEL_ERROR and text.strip():
             self.last_error = text.strip()
 
     def backend_name(self) -> str:
-        """`cpu` unless whisper.cpp said that it uses something else: the fallback is silent otherwise."""
+        """Return the backend and its device; `cpu` unless whisper.cpp has logged that it uses another one.
+
+        whisper.cpp falls back to the CPU without an error, so that the log is the only way to know.
+        """
         name = self.backend.lower()
-        if name == "cpu":  # a build with CUDA tells of its devices also where it does not use them
+        # A build with CUDA logs its devices also where it does not use them.
+        if name == "cpu":
             return name
         return f"{self.backend} ({self.device})" if self.device else name

@@ -1,7 +1,7 @@
-"""Is this a whole whisper model? A walk over the file's structure, without reading its weights.
+"""Check that a file is a whole whisper model, by a walk over its structure that does not read its weights.
 
-whisper.cpp answers a bad file with a crash on first use, or, when the cut is late enough, with damaged weights and no
-word at all. The layout is whisper.cpp's: magic, 11 numbers, mel filters, vocabulary, tensors.
+whisper.cpp crashes on the first use of a bad file, or, when the file is cut late enough, works on damaged weights without an
+error. The layout is whisper.cpp's: magic, 11 numbers, mel filters, vocabulary, tensors.
 """
 
 import struct
@@ -13,7 +13,7 @@ import msgspec
 from gpu_worker.engine.library import BadModelFile
 
 MAGIC = b"lmgg"
-BLOCKS = {  # ggml type: (bytes per block, values per block)
+BLOCKS = {
     0: (4, 1),
     1: (2, 1),
     2: (18, 32),
@@ -28,22 +28,29 @@ BLOCKS = {  # ggml type: (bytes per block, values per block)
     14: (210, 256),
     30: (2, 1),
 }
+"""Number of a ggml type to (bytes per block, values per block), from ggml.h and ggml-common.h."""
 MEL_FFT = 201
+"""Frequencies of whisper's mel filters: half of its 400-sample window, and one."""
+
+MULTILINGUAL_VOCAB = 51_865
+"""Tokens of the smallest multilingual vocabulary. English-only models have one less."""
 
 
 class ModelFile(msgspec.Struct, kw_only=True, frozen=True):
+    """What the header of a model file says."""
+
     vocab: int
     audio_layers: int
     text_layers: int
     state: int
-    """Width of a layer."""
+    """Width of a layer, in values."""
     size: int
-    """Bytes."""
+    """Length of the file in bytes."""
     multilingual: bool
 
 
 def check(path: Path) -> ModelFile:
-    """Check the whole structure: 20 to 400 ms. Raises BadModelFile."""
+    """Check the whole structure and return what the header says. Blocking, 20 to 400 ms. Raises BadModelFile."""
     try:
         with path.open("rb") as file:
             return _walk(file, path.stat().st_size)
@@ -94,7 +101,7 @@ def _walk(file: BinaryIO, size: int) -> ModelFile:
         text_layers=text_layers,
         state=text_state,
         size=size,
-        multilingual=vocab >= 51_865,
+        multilingual=vocab >= MULTILINGUAL_VOCAB,
     )
 
 
