@@ -66,7 +66,7 @@ check: dev
 # Everything that is generated from schemas/; tests/contract fails when a file differs.
 generate: dev
 	$(BIN)/python -m schemas.export
-	$(BIN)/python -m gateway.openapi.document
+	$(BIN)/python -m gateway.openapi
 	$(BIN)/python -m asyncapi.document
 
 # pywhispercpp with CUDA, by the script that the image is built with. Needs nvcc, a C++ compiler, cmake and ninja.

@@ -27,10 +27,10 @@ from schemas.events import (
 )
 from schemas.jobs import JobList, JobReply, JobRequest
 from schemas.model import ModelEvent, ModelStatus, UnloadRequest
+from schemas.version import VERSION
 from schemas.webhooks import WebhookDelivery
 
 FILE = Path(__file__).parent.parent / "docs" / "asyncapi.json"
-VERSION = "0.1.0"
 SETTINGS = BrokerSettings()
 
 JOB_ID = {"job_id": {"description": "1 to 64 of A-Z a-z 0-9 - _"}}

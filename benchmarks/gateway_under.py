@@ -7,25 +7,25 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Quart
 
 from broker.errors import BrokerError
-from gateway.app import Serve, create_app, run, serve_http
-from gateway.services import Services
+from gateway.app import Serve, run, serve_http
 from gateway.settings import GatewaySettings
 from process.logs import set_up_logging
 from process.signals import run_until_signal
 from schemas.settings import from_environment
 
 
-async def serve_uvicorn(services: Services, listening: int) -> None:
+async def serve_uvicorn(app: Quart, _end_streams: Callable[[], None], listening: int) -> None:
     import uvicorn
 
     sock = socket.socket(fileno=listening)
     http = "h11" if os.environ["ASGI_SERVER"] == "uvicorn-h11" else "httptools"
-    config = uvicorn.Config(create_app(services), http=http, ws="none", lifespan="off", access_log=False)
+    config = uvicorn.Config(app, http=http, ws="none", lifespan="off", access_log=False)
     sys.stderr.write(f"Running on http://127.0.0.1:{sock.getsockname()[1]}\n")
     await uvicorn.Server(config).serve(sockets=[sock])
 
@@ -36,9 +36,9 @@ async def granian_app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISend
         await receive()
         settings, opened = from_environment(GatewaySettings, os.environ), asyncio.Event()
 
-        async def hand_over(services: Services, listening: int) -> None:
+        async def hand_over(app: Quart, _end_streams: Callable[[], None], listening: int) -> None:
             socket.socket(fileno=listening).close()  # granian has made its own
-            _handed_over.append(create_app(services))
+            _handed_over.append(app)
             opened.set()
             await asyncio.Event().wait()
 

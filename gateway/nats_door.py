@@ -1,6 +1,6 @@
 """The operations on jobs as a NATS micro service: `nats req whisper.jobs.get.<id> ''`, `.cancel.<id>`, `.list`.
 
-Each is what HTTP does, by the same code. Gateways share the subjects, so that one of them answers.
+Each subject calls the same operation as the HTTP route. Gateways share the subjects, so that one of them answers.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import nats.errors
 import nats.micro
+from nats.aio.client import Client
 from nats.micro.request import Request
 from nats.micro.service import ServiceConfig
 
@@ -19,74 +20,103 @@ from broker.connection import goodbye
 from broker.errors import BrokerError
 from broker.micro import answer, refuse
 from broker.object_reading import digest_text
+from broker.object_store import ObjectStore
 from gateway.http.problems import broker_problem
+from gateway.operations.jobs import JobOperations
 from gateway.operations.listing import fitting, parse_query
-from gateway.services import Services
 from schemas.errors import ErrorCode, RequestError
 from schemas.inputs import LIST_REQUEST, Unreadable
 from schemas.jobs import Job, JobReply
 from schemas.subjects import job_control, last_token
+from schemas.version import VERSION
 
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = "whisper-jobs"
-SERVICE_VERSION = "1.0.0"
 AT_ONCE = 64
-"""Requests that are answered at a time."""
+"""How many requests are answered at a time."""
 HEADROOM_BYTES = 4096
-"""Of the server's largest payload, for headers."""
+"""What headers may take of the server's largest payload."""
 
 Handler = Callable[[Request], Awaitable[None]]
 
 
-@asynccontextmanager
-async def serve_jobs(services: Services) -> AsyncIterator[None]:
-    """Answer while inside. Refusals are errors of the micro protocol (ADR-32 of NATS); their body is the problem."""
+class NatsDoor:
+    """Answers requests on `whisper.jobs.>`.
 
-    async def get(request: Request) -> None:
-        await _reply(services, request, await services.jobs.job(await services.jobs.record(_id(request))))
+    Refusals are errors of the micro protocol (NATS ADR-32); their body is the problem that HTTP would answer with.
+    """
 
-    async def cancel(request: Request) -> None:
-        await _reply(services, request, await services.jobs.job(await services.jobs.cancel(_id(request))))
+    def __init__(self, client: Client, jobs: JobOperations, results: ObjectStore) -> None:
+        """`results` keeps jobs that are too large for a reply."""
+        self._client, self._jobs, self._results = client, jobs, results
 
-    async def erase(request: Request) -> None:
-        await services.jobs.erase(_id(request))
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Answer while the block runs."""
+        config = ServiceConfig(
+            name=SERVICE_NAME, version=VERSION, description="Read, list, cancel and erase jobs"
+        )
+        endpoints: dict[str, tuple[str, Handler]] = {
+            "list": (job_control("list"), self._list),
+            "get": (job_control("get", "*"), self._get),
+            "cancel": (job_control("cancel", "*"), self._cancel),
+            "erase": (job_control("erase", "*"), self._erase),
+        }
+        service = await nats.micro.add_service(self._client, config)
+        async with asyncio.TaskGroup() as tasks:
+            answering = _Answering(tasks)
+            try:
+                for name, (subject, handler) in endpoints.items():
+                    await service.add_endpoint(name=name, subject=subject, handler=answering(handler))
+                yield
+            finally:
+                async with goodbye(f"stop {SERVICE_NAME}"):
+                    await service.stop()
+
+    async def _get(self, request: Request) -> None:
+        await self._reply(request, await self._jobs.read(last_token(request.subject)))
+
+    async def _cancel(self, request: Request) -> None:
+        await self._reply(request, await self._jobs.cancel(last_token(request.subject)))
+
+    async def _erase(self, request: Request) -> None:
+        await self._jobs.erase(last_token(request.subject))
         await answer(request, b"{}")
 
-    async def list_jobs(request: Request) -> None:
+    async def _list(self, request: Request) -> None:
         try:
             given = LIST_REQUEST.read(request.data or b"{}")
         except Unreadable as error:
-            raise RequestError(
-                ErrorCode.INVALID_REQUEST, f"The filters are no JSON object: {error}."
-            ) from error
-        found = fitting(await services.jobs.list(parse_query(given)), _room(services))
+            detail = f"The filters are no JSON object: {error}."
+            raise RequestError(ErrorCode.INVALID_REQUEST, detail) from error
+        found = fitting(await self._jobs.list(parse_query(given)), self._room())
         await answer(request, msgspec.json.encode(found))
 
-    config = ServiceConfig(
-        name=SERVICE_NAME, version=SERVICE_VERSION, description="Read, list, cancel and erase jobs"
-    )
-    service = await nats.micro.add_service(services.client, config)
-    async with asyncio.TaskGroup() as tasks:
-        answering = _Answering(tasks)
-        try:
-            await service.add_endpoint(name="list", subject=job_control("list"), handler=answering(list_jobs))
-            for name, handler in {"get": get, "cancel": cancel, "erase": erase}.items():
-                await service.add_endpoint(
-                    name=name, subject=job_control(name, "*"), handler=answering(handler)
-                )
-            yield
-        finally:
-            async with goodbye(f"stop {SERVICE_NAME}"):
-                await service.stop()
+    def _room(self) -> int:
+        """Return how many bytes a reply may have."""
+        return self._client.max_payload - HEADROOM_BYTES
 
+    async def _reply(self, request: Request, job: Job) -> None:
+        """Answer with a job. One that is too large for a message is stored as an object, and the reply names that."""
+        body = msgspec.json.encode(JobReply(job=job))
+        if len(body) > self._room():
+            whole = msgspec.json.encode(job)
 
-def _id(request: Request) -> str:
-    return last_token(request.subject)
+            async def pieces() -> AsyncIterator[bytes]:
+                yield whole
+
+            # It is written only where it has changed. The old chunks stay for others who may be reading them, and are
+            # deleted later by gateway/sweep.py.
+            if await self._results.digest(job.id) != digest_text(hashlib.sha256(whole)):
+                await self._results.put(job.id, pieces())
+            without = msgspec.structs.replace(job, segments=[])
+            body = msgspec.json.encode(JobReply(job=without, result=job.id))
+        await answer(request, body)
 
 
 class _Answering:
-    """Whatever goes wrong, the caller gets an answer; and no request waits for the one before.
+    """Runs handlers as tasks, so that no request waits for the one before, and answers whatever goes wrong.
 
     nats-py calls the handler of an endpoint for one request after the other, and an erase may wait for a worker.
     """
@@ -111,7 +141,8 @@ class _Answering:
             except BrokerError as error:
                 log.warning("%s: %s", request.subject, error)
                 await _refuse(request, broker_problem(error))
-            except Exception:  # one request must not end the gateway, whatever is in it
+            except Exception:
+                # One request must not end the gateway, whatever is in it.
                 log.exception("%s failed unexpectedly", request.subject)
                 await _refuse(
                     request, RequestError(ErrorCode.INTERNAL, "An unexpected error; the log has it.")
@@ -123,25 +154,3 @@ class _Answering:
 async def _refuse(request: Request, error: RequestError) -> None:
     problem = error.problem()
     await refuse(request, problem.status, problem.detail, msgspec.json.encode(problem))
-
-
-def _room(services: Services) -> int:
-    """Bytes that a reply may have."""
-    return services.client.max_payload - HEADROOM_BYTES
-
-
-async def _reply(services: Services, request: Request, job: Job) -> None:
-    """A job that is too large for a message is stored as an object, and referenced."""
-    body = msgspec.json.encode(JobReply(job=job))
-    if len(body) > _room(services):
-        whole = msgspec.json.encode(job)
-
-        async def pieces() -> AsyncIterator[bytes]:
-            yield whole
-
-        # Written anew only where it has changed, and without removing what others may be reading (gateway/sweep.py does).
-        if await services.results.digest(job.id) != digest_text(hashlib.sha256(whole)):
-            await services.results.put(job.id, pieces())
-        without = msgspec.structs.replace(job, segments=[])
-        body = msgspec.json.encode(JobReply(job=without, result=job.id))
-    await answer(request, body)

@@ -1,44 +1,57 @@
-"""/jobs: submit, read, follow, cancel, list."""
+"""/jobs: submit, read, follow, cancel, erase, list."""
 
 from quart import Blueprint, Response, request
 
+from gateway.formats.registry import negotiate
 from gateway.http.responses import event_stream, is_true, json_response, resume_after
+from gateway.http.upload import boundary
+from gateway.operations.held_key import KEY_HEADER
+from gateway.operations.jobs import JobOperations
 from gateway.operations.listing import parse_query
-from gateway.operations.submission import submit
-from gateway.services import Services
+from gateway.operations.submission import Submission
+from gateway.operations.uploading import Form
+from gateway.streaming.job_streams import JobStreams
 from schemas.jobs import JobAccepted
 
 
-def blueprint(services: Services) -> Blueprint:
-    jobs = Blueprint("jobs", __name__)
+def blueprint(submission: Submission, jobs: JobOperations, streams: JobStreams) -> Blueprint:
+    """Return the routes under /jobs."""
+    routes = Blueprint("jobs", __name__)
 
-    @jobs.post("/jobs")
+    @routes.post("/jobs")
     async def post() -> Response:
-        accepted = await submit(services, request)
+        content_type = request.headers.get("Content-Type", "")
+        # Another kind of body is refused before anything else is looked at.
+        boundary(content_type)
+        form = Form(content_type=content_type, content_length=request.content_length, body=request.body)
+        key, prefer = request.headers.get(KEY_HEADER), request.headers.get("Prefer")
+        accepted = await submission.submit(form, prefer=prefer, key=key)
         headers = {"Location": f"/jobs/{accepted.job_id}", **accepted.headers}
         return json_response(JobAccepted(job_id=accepted.job_id), 202 if accepted.is_new else 200, headers)
 
-    @jobs.get("/jobs")
+    @routes.get("/jobs")
     async def list_jobs() -> Response:
-        return json_response(await services.jobs.list(parse_query(request.args.to_dict())))
+        return json_response(await jobs.list(parse_query(request.args.to_dict())))
 
-    @jobs.get("/jobs/<job_id>")
+    @routes.get("/jobs/<job_id>")
     async def read(job_id: str) -> Response:
-        return json_response(await services.jobs.job(await services.jobs.record(job_id)))
+        form = negotiate(request.headers.get("Accept"))
+        return Response(form.render(await jobs.read(job_id)), content_type=form.media_type)
 
-    @jobs.get("/jobs/<job_id>/stream")
+    @routes.get("/jobs/<job_id>/stream")
     async def follow(job_id: str) -> Response:
-        record = await services.jobs.record(job_id)
-        after = await services.streams.resume_point(record, resume_after())
-        if await services.streams.is_over(record, after):
-            return Response(status=204)  # which tells an EventSource not to come back
-        return event_stream(services.streams.frames(record, after))
+        record = await jobs.record(job_id)
+        after = await streams.resume_point(record, resume_after())
+        if await streams.is_over(record, after):
+            # This status keeps an EventSource from coming back.
+            return Response(status=204)
+        return event_stream(streams.frames(record, after))
 
-    @jobs.delete("/jobs/<job_id>")
+    @routes.delete("/jobs/<job_id>")
     async def delete(job_id: str) -> Response:
         if is_true(request.args.get("erase")):
-            await services.jobs.erase(job_id)
+            await jobs.erase(job_id)
             return Response(status=204)
-        return json_response(await services.jobs.job(await services.jobs.cancel(job_id)))
+        return json_response(await jobs.cancel(job_id))
 
-    return jobs
+    return routes

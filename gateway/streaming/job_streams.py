@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from broker.errors import BrokerError
 from broker.event_log import EventLog, Logged
 from broker.job_records import has_ended
-from gateway.operations.jobs import JobService
+from gateway.operations.jobs import JobOperations
 from gateway.streaming import sse
 from gateway.streaming.fanout import Fanout, Listener, StreamOver
 from schemas import events, inputs, subjects
@@ -27,7 +27,7 @@ LOOK_SECS = 2.0
 
 
 class JobStreams:
-    def __init__(self, jobs: JobService, log: EventLog, fanout: Fanout, heartbeat_secs: float) -> None:
+    def __init__(self, jobs: JobOperations, log: EventLog, fanout: Fanout, heartbeat_secs: float) -> None:
         self._jobs, self._log, self._fanout, self._heartbeat_secs = jobs, log, fanout, heartbeat_secs
         self._ends: dict[Logged, bytes] = {}
         self._ending = asyncio.Lock()
@@ -80,7 +80,7 @@ class JobStreams:
         async for logged in self._log.replay(subjects.all_events_of(job_id)):
             if not sse.is_terminal(logged.type):  # the end is told as an event of its own
                 seq = logged.seq
-        return sse.frame("snapshot", {"job": await self._jobs.job(await self._record(job_id))}, seq), seq
+        return sse.frame("snapshot", {"job": await self._jobs.view(await self._record(job_id))}, seq), seq
 
     async def _stored_then_live(
         self, job_id: str, after: int, listener: Listener
@@ -128,7 +128,7 @@ class JobStreams:
     async def _end(self, logged: Logged, record: JobRecord) -> bytes:
         async with self._ending:  # a thousand clients of a job wait for one of them to read its transcript
             if logged not in self._ends:
-                frame = sse.frame(record.status, {"job": await self._jobs.job(record)}, logged.seq)
+                frame = sse.frame(record.status, {"job": await self._jobs.view(record)}, logged.seq)
                 if len(self._ends) >= ENDS_CACHED:
                     self._ends.pop(next(iter(self._ends)))
                 self._ends[logged] = frame
@@ -136,7 +136,7 @@ class JobStreams:
 
     async def _end_without_event(self, job_id: str) -> bytes:
         record = await self._record(job_id)
-        return sse.frame(record.status, {"job": await self._jobs.job(record)}, None)
+        return sse.frame(record.status, {"job": await self._jobs.view(record)}, None)
 
     async def _record(self, job_id: str) -> JobRecord:
         """Raises StreamOver where the job was erased, which whoever comes back is told; Unavailable."""

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from broker.errors import BrokerError, Refused
 from broker.webhook_queues import Waiting
 from gateway.webhooks.agenda import Agenda
-from gateway.webhooks.events import EventTurner
 from gateway.webhooks.lanes import SLOW_SECS
+from gateway.webhooks.planner import DeliveryPlanner
 from gateway.webhooks.turn import Means, TurnEnd, take_turn
 from process.background import run_in_background
 from schemas import inputs
@@ -33,8 +33,8 @@ STRANGERS_AT_ONCE = 4
 
 
 class Sender:
-    def __init__(self, turner: EventTurner, means: Means) -> None:
-        self._turner, self._means = turner, means
+    def __init__(self, planner: DeliveryPlanner, means: Means) -> None:
+        self._planner, self._means = planner, means
         self._agenda = Agenda()
         self._changed, self._strangers = asyncio.Event(), asyncio.Event()
 
@@ -46,7 +46,7 @@ class Sender:
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks, self._means.queues.hints(self._hinted):
-            tasks.create_task(self._turner.run(), name="webhook events")
+            tasks.create_task(self._planner.run(), name="plan deliveries")
             tasks.create_task(self._look(), name="look for deliveries")
             for _ in range(STRANGERS_AT_ONCE):
                 tasks.create_task(self._meet_strangers(), name="look at first deliveries")

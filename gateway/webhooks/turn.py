@@ -10,14 +10,14 @@ import msgspec
 from broker.connection import goodbye
 from broker.dead_letters import DeadLetters
 from broker.errors import BrokerError, Conflict, Refused
+from broker.job_records import has_ended
 from broker.webhook_queues import Claim, NotNow, Waiting, WebhookQueues
 from broker.webhooks import WebhookUrls
-from gateway.operations.jobs import JobService
+from gateway.operations.jobs import JobOperations
 from gateway.webhooks.lanes import SLOW_SECS
 from gateway.webhooks.posting import Poster
 from gateway.webhooks.schedule import Delivered, Drop, GiveUp, TryAgain, Unregister, after_try
 from schemas import inputs, subjects
-from schemas.job_lifecycle import TERMINAL
 from schemas.jobs import WebhookEvent, to_job
 from schemas.urls import is_http_url, shown
 from schemas.webhooks import PROGRESS_SECS, WebhookDelivery, job_notice
@@ -46,7 +46,7 @@ class Means:
     queues: WebhookQueues
     urls: WebhookUrls
     dead: DeadLetters
-    jobs: JobService
+    jobs: JobOperations
     poster: Poster
     backoff_secs: tuple[float, ...]
 
@@ -144,7 +144,7 @@ class _Turn:
         record, jobs = delivery.record, self._means.jobs
         if await jobs.records.get(record.id) is None:
             return None
-        job = await jobs.job(record) if record.status in TERMINAL else to_job(record, [])
+        job = await jobs.view(record) if has_ended(record) else to_job(record, [])
         return msgspec.json.encode(job_notice(delivery.type, job))
 
     async def _try(self, waiting: Waiting, delivery: WebhookDelivery, body: bytes) -> TurnEnd | None:

@@ -15,9 +15,9 @@ from gpu_worker.model.lifecycle_state import JobInTheWay
 from gpu_worker.model.model import Model
 from schemas.inputs import UNLOAD_REQUEST, Unreadable
 from schemas.subjects import model_control
+from schemas.version import VERSION
 
 SERVICE_NAME = "whisper-model"
-SERVICE_VERSION = "1.0.0"
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def serve_model(client: Client, model: Model, worker_id: str) -> AsyncIter
 
     config = ServiceConfig(
         name=SERVICE_NAME,
-        version=SERVICE_VERSION,
+        version=VERSION,
         description="Status, load and unload of the model",
         metadata={"worker_id": worker_id},
     )

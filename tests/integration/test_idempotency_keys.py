@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 
 from broker.errors import Conflict, Unavailable
 from broker.idempotency import IdempotencyKeys
-from gateway.operations.submission import _HeldKey
+from gateway.operations.held_key import HeldKey
 from schemas.errors import RequestError
 from schemas.idempotency import Claim
 from schemas.subjects import IDEMPOTENCY_BUCKET
@@ -26,7 +26,7 @@ def claim(holder: str) -> Claim:
 
 async def test_a_failing_upload_frees_its_own_key_and_nobody_elses(js: JetStreamContext) -> None:
     keys = await IdempotencyKeys.open(js)
-    mine = _HeldKey(keys, NAME, claim("mine"), 0)
+    mine = HeldKey(keys, NAME, claim("mine"), 0)
 
     async def upload_that_another_takes_for_dead() -> None:
         async with mine.held():
@@ -44,11 +44,11 @@ async def test_a_failing_upload_frees_its_own_key_and_nobody_elses(js: JetStream
 async def test_a_key_that_was_freed_can_be_taken(js: JetStreamContext) -> None:
     keys = await IdempotencyKeys.open(js)
     with pytest.raises(ZeroDivisionError):
-        async with _HeldKey(keys, NAME, claim("first"), 0).held():
+        async with HeldKey(keys, NAME, claim("first"), 0).held():
             raise ZeroDivisionError
     found, revision = await keys.get(NAME)
     assert found is None
-    async with _HeldKey(keys, NAME, claim("second"), revision).held():
+    async with HeldKey(keys, NAME, claim("second"), revision).held():
         found, _ = await keys.get(NAME)
         assert found is not None
         assert found.holder == "second"
@@ -57,7 +57,7 @@ async def test_a_key_that_was_freed_can_be_taken(js: JetStreamContext) -> None:
 async def test_a_write_whose_answer_was_lost_is_no_other_upload(js: JetStreamContext) -> None:
     keys = await IdempotencyKeys.open(js)
     mine = claim("mine")
-    key = _HeldKey(keys, NAME, mine, 0)
+    key = HeldKey(keys, NAME, mine, 0)
     await keys.put(NAME, mine, 0)  # stored, and the answer did not come
     await key.store()
     await key.store(fingerprint="f")
@@ -68,7 +68,7 @@ async def test_a_write_whose_answer_was_lost_is_no_other_upload(js: JetStreamCon
 
 async def test_a_key_that_another_upload_has_by_now_is_told(js: JetStreamContext) -> None:
     keys = await IdempotencyKeys.open(js)
-    key = _HeldKey(keys, NAME, claim("mine"), 0)
+    key = HeldKey(keys, NAME, claim("mine"), 0)
     await keys.put(NAME, claim("other"), 0)
     with pytest.raises(RequestError) as caught:
         await key.store()
@@ -99,7 +99,7 @@ async def test_an_outage_at_the_time_of_a_renewal_costs_nothing(
     monkeypatch.setattr("schemas.idempotency.RENEW_SECS", 0.05)
     js._timeout = 0.2
     keys = await IdempotencyKeys.open(js)
-    key = _HeldKey(keys, NAME, claim("mine"), 0)
+    key = HeldKey(keys, NAME, claim("mine"), 0)
     async with key.held():
         _, before = await keys.get(NAME)
         nats_process.freeze()

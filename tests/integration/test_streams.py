@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,13 +17,18 @@ from nats.js import JetStreamContext
 from broker import following
 from broker.connection import BrokerSettings
 from broker.event_log import EventLog, Logged
+from broker.job_records import JobRecords
 from broker.topology import declared as topology
-from gateway.routes.model import follow
-from gateway.services import Services, open_services
+from broker.work_queue import WorkQueue
+from broker.worker_status import WorkerStatuses
+from gateway.assembly import Stores, job_operations
+from gateway.operations.jobs import JobOperations
+from gateway.operations.model import ModelOperations
 from gateway.settings import GatewaySettings
 from gateway.streaming import sse
-from gateway.streaming.fanout import StreamOver
+from gateway.streaming.fanout import Fanout, StreamOver
 from gateway.streaming.job_streams import JobStreams
+from gateway.streaming.model_stream import ModelStream
 from schemas import subjects
 from schemas.events import Done, Progress, SegmentAdded, Started
 from schemas.job_lifecycle import Cancelled, Claimed, Completed
@@ -36,6 +42,18 @@ DEEP = b'{"x":' + b"[" * 100_000
 GARBAGE = [b"", b"{}", b"not json", b"\xff\xfe", DEEP, b'{"type":"started","job_id":"j\xff"}', b"[]", b"null"]
 
 
+@dataclass
+class Services:
+    """The parts of a gateway that event streams are made of."""
+
+    queue: WorkQueue
+    events: EventLog
+    jobs: JobOperations
+    fanout: Fanout
+    streams: JobStreams
+    models: ModelStream
+
+
 @pytest.fixture
 async def services(
     broker_settings: BrokerSettings, client: Client, monkeypatch: pytest.MonkeyPatch
@@ -43,8 +61,18 @@ async def services(
     """A gateway without its HTTP, that looks often whether its consumer is there."""
     monkeypatch.setattr(following, "CHECK_SECS", 0.2)
     settings = GatewaySettings(nats_url=broker_settings.nats_url, sse_heartbeat_secs=HEARTBEAT_SECS)
-    services = await open_services(settings, client, client.jetstream())
-    async with services.fanout.running():
+    js = client.jetstream()
+    stores, statuses = Stores(js, await JobRecords.open(js)), await WorkerStatuses.open(js)
+    jobs, fanout = job_operations(settings, stores, statuses), Fanout(stores.events, settings.sse_buffer)
+    services = Services(
+        queue=WorkQueue(js, settings),
+        events=stores.events,
+        jobs=jobs,
+        fanout=fanout,
+        streams=JobStreams(jobs, stores.events, fanout, HEARTBEAT_SECS),
+        models=ModelStream(ModelOperations(client, statuses), stores.events, fanout, HEARTBEAT_SECS),
+    )
+    async with fanout.running():
         yield services
 
 
@@ -337,7 +365,7 @@ async def test_model_events_that_cannot_be_read_or_are_unknown_are_passed_over(
 ) -> None:
     first = await model_event(client, "model_loading")
     for after in (0, first):
-        stream = asyncio.create_task(told(follow(services, after), until="model_ready"))
+        stream = asyncio.create_task(told(services.models.frames(after), until="model_ready"))
         await asyncio.sleep(HEARTBEAT_SECS)
         for body in GARBAGE:
             await client.jetstream().publish(subjects.model_event("w", "model_ready"), body)
@@ -351,7 +379,7 @@ async def test_a_place_beyond_the_log_is_the_beginning_of_model_events(
 ) -> None:
     await queued(services)
     for after in (1_000_000, await services.events.last_sequence()):
-        stream = asyncio.create_task(told(follow(services, after), until="model_ready"))
+        stream = asyncio.create_task(told(services.models.frames(after), until="model_ready"))
         await asyncio.sleep(HEARTBEAT_SECS)
         await model_event(client, "model_ready")
         assert kinds(await stream) == ["model_status", "model_ready"]

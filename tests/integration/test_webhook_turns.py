@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 from broker.connection import BrokerSettings
 from broker.webhook_queues import Claim, WebhookQueues
 from broker.webhooks import WebhookDeliveries
-from gateway.services import open_services
+from gateway.assembly import assemble
 from gateway.settings import GatewaySettings
 from gateway.webhooks.turn import Means, TurnEnd, take_turn
 from tests.support.webhook_load import delivery
@@ -29,8 +29,8 @@ class LateArrival(WebhookQueues):
 async def means(
     client: Client, js: JetStreamContext, settings: BrokerSettings, queues: WebhookQueues
 ) -> Means:
-    services = await open_services(GatewaySettings(nats_url=settings.nats_url), client, js)
-    found: dict[str, Any] = {**vars(services.sender._means), "queues": queues}
+    gateway = await assemble(GatewaySettings(nats_url=settings.nats_url), client, js)
+    found: dict[str, Any] = {**vars(gateway._sender._means), "queues": queues}
     return Means(**found)
 
 

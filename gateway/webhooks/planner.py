@@ -1,4 +1,7 @@
-"""Events become deliveries: which URLs are told of what. One event at a time over all gateways, strictly in order."""
+"""Plans deliveries: which registered URLs get a POST because of which event.
+
+Events are taken one at a time among all gateways, strictly in their order, and acknowledged when their deliveries are stored.
+"""
 
 import asyncio
 import logging
@@ -24,14 +27,16 @@ log = logging.getLogger(__name__)
 
 BROKER_RETRY_SECS = 1.0
 JOBS_REMEMBERED = 10_000
-"""Jobs whose events need no look at the record, to see whether anybody wants them."""
+"""How many jobs without a webhook are remembered, so that their events need no look at the record."""
 STORED_AT_ONCE = 64
-"""Deliveries of one event of the model."""
+"""How many deliveries of one model event are stored at a time."""
 ALIVE_SECS = 5.0
-"""How often the server is told that an event is still being worked on."""
+"""How often nats-server is told that an event is still being worked on, which moves its ack deadline."""
 
 
-class EventTurner:
+class DeliveryPlanner:
+    """Turns each event into its deliveries."""
+
     def __init__(
         self,
         urls: WebhookUrls,
@@ -41,19 +46,20 @@ class EventTurner:
         guard: Guard,
         failing_secs: float,
     ) -> None:
-        """A URL that has only failed for `failing_secs` is not told of the model."""
+        """A URL to which all deliveries of the last `failing_secs` have failed gets no events of the model."""
         self._urls, self._deliveries, self._records, self._dead = urls, deliveries, records, dead
         self._guard, self._failing_secs = guard, failing_secs
         self._silent: dict[str, None] = {}
-        """Jobs that bring no webhook, oldest first."""
+        """Ids of jobs without a webhook, oldest first."""
 
     async def run(self) -> None:
+        """Plan without end. An event that cannot be planned now is put back."""
         while True:
             message = await retry_forever(
                 "webhooks: the next event", self._deliveries.next_event, retry_on=(BrokerError,)
             )
             try:
-                await self._settle(message)
+                await self._plan_or_bury(message)
                 with mapped_errors():
                     await message.ack()
             except BrokerError as error:
@@ -61,7 +67,7 @@ class EventTurner:
                 await self._put_back(message)
 
     async def _put_back(self, message: Msg) -> None:
-        """It comes again after a moment; where the server does not hear this either, after the ack deadline."""
+        """Have the event delivered again after a moment. Where nats-server does not hear this either, the ack deadline does it."""
         try:
             with mapped_errors():
                 await message.nak(delay=BROKER_RETRY_SECS)
@@ -69,10 +75,10 @@ class EventTurner:
             log.warning("webhooks: %s could not be put back: %s", message.subject, error)
             await asyncio.sleep(BROKER_RETRY_SECS)
 
-    async def _settle(self, message: Msg) -> None:
-        """The net for whatever cannot be used: it is a dead letter, and the next event is taken. Raises Unavailable."""
+    async def _plan_or_bury(self, message: Msg) -> None:
+        """Plan an event, or make a dead letter of one that cannot be used. Raises Unavailable."""
         try:
-            return await self._turn(message)
+            return await self.plan(message)
         except Refused as error:
             reason = str(error)
         except BrokerError:
@@ -89,16 +95,17 @@ class EventTurner:
         except Refused as error:
             log.error("webhooks: %s cannot be kept as a dead letter: %s", message.subject, error)
 
-    async def _turn(self, message: Msg) -> None:
+    async def plan(self, message: Msg) -> None:
+        """Store the deliveries that follow from one event. Raises inputs.Unreadable, BrokerError."""
         kind, seq = subjects.last_token(message.subject), message.metadata.sequence.stream
         if subjects.topic(message.subject) == subjects.MODEL_EVENTS_PREFIX:
-            await self._tell_of_the_model(message, seq)
+            await self._plan_model_event(message, seq)
         elif kind == subjects.QUEUED:
-            await self._register(subjects.job_of(message.subject), message.data)
+            await self._register_url(subjects.job_of(message.subject), message.data)
         else:
-            await self._tell(subjects.job_of(message.subject), kind, message.data, seq)
+            await self._plan_job_event(subjects.job_of(message.subject), kind, message.data, seq)
 
-    async def _tell_of_the_model(self, message: Msg, seq: int) -> None:
+    async def _plan_model_event(self, message: Msg, seq: int) -> None:
         event, now = inputs.MODEL_EVENT.read(message.data), datetime.now(UTC)
         told = [
             webhook
@@ -117,11 +124,11 @@ class EventTurner:
                     await message.in_progress()
                 alive_at = time.monotonic()
 
-    async def _register(self, job_id: str, body: bytes) -> None:
-        """Every URL that was ever given is told of the model, whichever door the job came through.
+    async def _register_url(self, job_id: str, body: bytes) -> None:
+        """Register the URL of a job that came over NATS: every URL that was ever given gets the events of the model.
 
-        No name is looked up here: a name server that does not answer would hold up every other event. The address is
-        checked when it is connected to.
+        No host name is looked up here, because a name server that does not answer would hold up every other event. The
+        address is checked when it is connected to.
         """
         try:
             request = parse_request(body)
@@ -134,14 +141,15 @@ class EventTurner:
         except RequestError as error:
             log.warning("job %s: no webhook is registered: %s", job_id, error.detail)
 
-    async def _tell(self, job_id: str, kind: str, body: bytes, seq: int) -> None:
+    async def _plan_job_event(self, job_id: str, kind: str, body: bytes, seq: int) -> None:
         if job_id in self._silent:
             if kind in events.TERMINAL_TYPES:
                 del self._silent[job_id]
             return
         event = inputs.job_event(subjects.event(job_id, kind), body)
         if event is None:
-            return  # a later version's
+            # A later version publishes it.
+            return
         record = await self._record(job_id, event)
         if record is None or record.request.webhook_url is None:
             self._remember_silent(job_id)
