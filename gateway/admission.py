@@ -1,7 +1,4 @@
-"""The workers as a gateway sees them: which is nearest to working, may a job be taken now, what to tell who must wait.
-
-Pure: statuses and the time in, decisions out.
-"""
+"""Decisions from the statuses of workers: which is nearest to working, whether a job is taken now, what is degraded. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -21,14 +18,13 @@ NEAREST_FIRST = (
     ModelState.UNLOADING,
     ModelState.ERROR,
 )
+"""States by how soon a job could run."""
 USUAL_LOAD_SECS = 10.0
-"""Until a load has been measured: what large-v3 takes from a disk of today."""
+"""Expected time of a load until one was measured: large-v3 from a usual disk."""
 MENDING_SECS = 60
-"""When to ask again where somebody must mend something, or start a worker."""
-
-
+"""Retry-After where somebody must repair something, or start a worker."""
 NEARLY_FULL = 0.97
-"""Of the audio bucket's limit: an upload of any length would hardly find room."""
+"""Share of the audio bucket's limit from which the store counts as full: hardly any upload would find room."""
 
 
 class JobsWhenUnloaded(StrEnum):
@@ -45,23 +41,23 @@ class Refusal(msgspec.Struct, kw_only=True, frozen=True):
     detail: str
     retry_after: int
     load: bool
-    """Whether a load is to be asked for, so that it is ready when the client comes back."""
+    """Whether to ask for a load, so that the model is ready when the client comes back."""
 
 
 def nearest_first(workers: Iterable[WorkerStatus]) -> list[WorkerStatus]:
-    """A worker whose model is in a state of a later version comes last."""
+    """Return the workers sorted by how soon a job could run there. Unknown states of later versions come last."""
     order = {state: place for place, state in enumerate(NEAREST_FIRST)}
     return sorted(workers, key=lambda w: (order.get(w.model.state, len(order)), w.worker_id))
 
 
 def storage_status(room: Room, refused: bool) -> StorageStatus:
-    """`refused`: the store has refused something lately."""
+    """Return how full the store is. `refused` says that it has refused something lately."""
     is_full = refused or (room.limit is not None and room.used >= NEARLY_FULL * room.limit)
     return StorageStatus(audio_used=room.used, audio_limit=room.limit, full=is_full)
 
 
 def reasons(ranked: list[WorkerStatus], storage: StorageStatus) -> list[str]:
-    """Why the service is degraded, in sentences; none where it is well. `ranked` as by `nearest_first`."""
+    """Return why the service is degraded, as sentences; empty where it is not. `ranked` comes from `nearest_first`."""
     found = []
     if storage.full:
         limit = f" of {storage.audio_limit:,}" if storage.audio_limit is not None else ""
@@ -78,7 +74,7 @@ def reasons(ranked: list[WorkerStatus], storage: StorageStatus) -> list[str]:
 
 
 def refusal(workers: Iterable[WorkerStatus], now: datetime) -> Refusal | None:
-    """None where a worker's model is ready."""
+    """Return why no job is taken now; None where a worker's model is ready."""
     ranked = nearest_first(workers)
     if not ranked:
         detail = "No worker is running. `Prefer: respond-async` queues the job until there is one."
@@ -95,7 +91,7 @@ def refusal(workers: Iterable[WorkerStatus], now: datetime) -> Refusal | None:
         code=ErrorCode.MODEL_NOT_READY,
         detail=detail,
         retry_after=_retry_after(model, now),
-        # While it waits for VRAM, asking would only make it look at the GPU more often than it was told to.
+        # While it waits for VRAM, a request would only make it look at the GPU more often than its setting says.
         load=model.state is not ModelState.WAITING_FOR_GPU,
     )
 

@@ -1,4 +1,4 @@
-"""The gateway's settings: environment variables of the same names in capitals."""
+"""The gateway's settings: environment variables with the names of the fields in capitals."""
 
 from typing import Annotated
 
@@ -12,38 +12,41 @@ from gateway.webhooks.signing import parse_secrets
 
 
 class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
+    """See docs/USAGE.md for each setting. Names that end in `_secs` are seconds."""
+
     log_level: str = "info"
-    host: str = "0.0.0.0"  # noqa: S104 - a container's port is published on purpose; `up` binds to the loopback address
+    # All interfaces, because a container's port is published on purpose. `up` binds to the loopback address.
+    host: str = "0.0.0.0"  # noqa: S104
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
-    """0 is any free port; the log tells which."""
+    """0 is any free port, which the log names."""
     listen_fd: int | None = None
-    """An inherited socket to serve on in place of HOST and PORT: `up` has bound it before anything was started."""
+    """File descriptor of an inherited socket to serve on in place of HOST and PORT. `up` binds it before it starts anything."""
     instance_id: str = ""
-    """Told by the probes, so that whoever has started this gateway knows it from another one."""
+    """Shown by the probes, so that the program which has started this gateway can tell it from another one."""
     jobs_when_unloaded: JobsWhenUnloaded = JobsWhenUnloaded.REFUSE
     """`refuse` answers 503 while no model is ready; `queue` takes jobs at any time."""
     upload_idle_timeout_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    """An upload that sends nothing for so long is given up. There is no limit on its whole duration or size."""
+    """An upload that sends nothing for this time is given up. Its whole duration has no limit."""
     max_upload_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """An upload that is larger is refused; 0: there is no limit but the room in the audio bucket."""
+    """A larger upload is refused; 0 means no limit but the room in the audio bucket."""
     sse_heartbeat_secs: Annotated[float, msgspec.Meta(gt=0)] = 15.0
     sse_buffer: Annotated[int, msgspec.Meta(ge=1)] = 1024
-    """Events that may wait for one slow client; beyond that it is dropped and may resume with Last-Event-ID."""
+    """How many events may wait for one slow client. Beyond that it is dropped, and may resume with Last-Event-ID."""
     send_timeout_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    """A client that takes nothing of what it is sent for so long is disconnected (on Linux)."""
+    """A client that takes nothing of what it is sent for this time is disconnected (Linux only)."""
     sweep_interval_secs: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    """How often audio that nobody needs any more is looked for."""
+    """How often the gateway looks for audio that nobody needs any more."""
     webhook_secret: str = ""
-    """Signs deliveries; two, divided by a comma, while they are rotated."""
+    """Signs deliveries. While secrets are rotated, two of them separated by a comma."""
     webhook_backoff: str = ",".join(f"{secs:g}" for secs in BACKOFF_SECS)
-    """Seconds before each try after the first."""
+    """Seconds before each attempt after the first, separated by commas."""
     webhook_failing_secs: Annotated[float, msgspec.Meta(ge=0)] = 24 * 3600.0
-    """A URL to which no delivery has succeeded for so long is told of the model's life no more, until one succeeds."""
+    """A URL to which all deliveries of this time have failed gets no events of the model, until one succeeds again."""
     webhook_allow_cidrs: str = ""
-    """Networks beside the public internet that webhooks may be sent to."""
+    """Networks that webhooks may be sent to, beside the public internet, separated by commas."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the variable that cannot be understood."""
+        """Check the variables that are parsed later. Raises ValueError with the name of the bad one."""
         for name, parse in (
             ("WEBHOOK_SECRET", self.secrets),
             ("WEBHOOK_BACKOFF", self.backoff),
@@ -55,10 +58,13 @@ class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
                 raise ValueError(f"{name}: {error}") from error
 
     def secrets(self) -> list[bytes]:
+        """The keys that deliveries are signed with, the new one first."""
         return parse_secrets(self.webhook_secret)
 
     def backoff(self) -> tuple[float, ...]:
+        """Seconds before each attempt after the first."""
         return parse_backoff(self.webhook_backoff)
 
     def networks(self) -> list[Network]:
+        """Networks that webhooks may be sent to, beside the public internet."""
         return parse_networks(self.webhook_allow_cidrs)

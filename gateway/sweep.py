@@ -1,7 +1,7 @@
-"""Audio that nobody needs any more is removed: of ended jobs after AUDIO_RETENTION_SECS, and orphans after an hour. And
-messages that nats-server has forgotten are put back into their queues (broker/rescue.py).
+"""Deletes audio that nobody needs any more: of ended jobs after AUDIO_RETENTION_SECS, and without a job after an hour.
 
-Every gateway sweeps; what one has removed is nothing to the others. Records, results and events expire by themselves.
+It also puts messages that nats-server has forgotten back into their queues (broker/rescue.py). Every gateway sweeps, which does no
+harm: what one has deleted is gone for the others. Records, results and events expire by themselves.
 """
 
 import asyncio
@@ -21,12 +21,14 @@ from schemas.jobs import JobRecord
 log = logging.getLogger(__name__)
 
 RESULT_GRACE = timedelta(minutes=10)
-"""How long a result that was replaced may still be read."""
+"""How long somebody may still read a result that was replaced."""
 ORPHAN_AGE = timedelta(hours=1)
-"""Between the upload and the one publish there is an object without a job: for a moment, not for an hour."""
+"""Age at which an object without a job is deleted. Between an upload and its publish there is one for a moment."""
 
 
 class Sweep:
+    """The sweeping task of one gateway."""
+
     def __init__(
         self,
         audio: ObjectStore,
@@ -41,7 +43,7 @@ class Sweep:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Sweep now and then while inside."""
+        """Sweep every `interval_secs` while the block runs."""
         async with run_in_background(self._run(), name="sweep"):
             yield
 
@@ -52,7 +54,7 @@ class Sweep:
             await asyncio.sleep(self._interval_secs)
 
     async def _netted(self, work: Awaitable[object]) -> None:
-        """What lies in the store must not end the gateway, whatever it is, nor keep it from its other work."""
+        """Do one part of the sweep. Nothing that lies in the store may end the gateway, or keep it from its other work."""
         try:
             await work
         except BrokerError as error:
@@ -61,7 +63,7 @@ class Sweep:
             log.exception("sweep: failed unexpectedly; tried again in %g s", self._interval_secs)
 
     async def once(self, now: datetime) -> None:
-        """Raises Unavailable."""
+        """Delete what can be deleted at the time `now`. Raises Unavailable."""
         stored = {info.name: at for info, at in await self._audio.objects()}
         for name in superfluous(stored, await self._records.all(), now, self._retention):
             log.info("sweep: the audio %s goes", name)
@@ -75,12 +77,12 @@ class Sweep:
 def superfluous(
     stored: dict[str, datetime], records: Iterable[JobRecord], now: datetime, retention: timedelta
 ) -> list[str]:
-    """Which of the stored objects (name, time of storing) can go. Pure."""
+    """Return the names of the stored objects that can be deleted. `stored` is name to time of storing. Pure."""
     is_wanted: dict[str, bool] = {}
     for record in records:
         name = object_of(record)
         ended = record.completed_at if has_ended(record) and record.completed_at is not None else None
-        # Differences and no sums: a time that somebody else has written may be too near the end of all dates for these.
+        # Times are subtracted and never added up, because a time that others have written may be close to datetime.max.
         wanted = ended is None or now - ended < retention
         is_wanted[name] = wanted or is_wanted.get(name, False)
     return [name for name, at in stored.items() if not is_wanted.get(name, now - at < ORPHAN_AGE)]

@@ -1,5 +1,7 @@
-"""A request body with back-pressure. Quart's own reads the socket as fast as it can, whatever the reader does:
-a slow sink then grew the process by 600-790 MiB on a 512 MiB upload, under every server measured (docs/adr/0005).
+"""A request body with back-pressure.
+
+Quart's own body reads the socket as fast as it can, whatever the handler does. With a slow store the process then grew by 600 to
+790 MiB during an upload of 512 MiB, under every server that was measured (docs/adr/0005).
 """
 
 import asyncio
@@ -15,15 +17,13 @@ from quart.wrappers.request import Body
 log = logging.getLogger(__name__)
 
 HIGH_WATER_BYTES = 256 * 1024
-"""More than this is not read from the client before the handler has taken it."""
-
-
+"""How much is read from the client before the handler has taken it."""
 LINGER_SECS = 3.0
-"""How long an upload that was refused is still read from, and thrown away."""
+"""How long the rest of a refused upload is still read, and thrown away."""
 
 
 class PacedBody(Body):
-    """Tells the connection when it has room, and gives up a client that sends nothing for `idle_timeout_secs`."""
+    """Tells the connection when it has room, and gives up on a client that sends nothing for `idle_timeout_secs`."""
 
     idle_timeout_secs = 60.0
 
@@ -35,6 +35,7 @@ class PacedBody(Body):
         self._discarding, self.arrived = False, asyncio.Event()
 
     def append(self, data: bytes) -> None:
+        """Take a piece from the connection."""
         if self._discarding:
             return
         super().append(data)
@@ -42,39 +43,43 @@ class PacedBody(Body):
             self._room.clear()
 
     async def __anext__(self) -> bytes:
-        """The next piece. Raises TimeoutError, StopAsyncIteration."""
+        """Return the next piece. Raises TimeoutError, StopAsyncIteration."""
         async with asyncio.timeout(self.idle_timeout_secs):
             data = await super().__anext__()
         self._room.set()
         return data
 
     def set_complete(self) -> None:
+        """The connection has read the whole body."""
         super().set_complete()
         self.arrived.set()
 
     def discard(self) -> None:
-        """Nobody reads any more: throw away what still comes."""
+        """Throw away what still arrives, because nobody reads it any more."""
         self._discarding = True
         self._data.clear()
         self._room.set()
 
     async def has_room(self) -> None:
+        """Wait until the handler has taken what was read."""
         await self._room.wait()
 
 
 class PacedRequest(Request):
+    """A request with such a body."""
+
     body_class = PacedBody
     body: PacedBody
 
 
 class PacedConnection(ASGIHTTPConnection):
-    """Reads the next message only when the body has room for it, and leaves no handler behind."""
+    """A connection that reads on only when the body has room, and that leaves no handler running."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Serve one request. Whoever cancels this waits for the handler's clean-up.
+        """Serve one request. A caller that cancels this waits for the clean-up of the handler.
 
-        Quart's own leaves the handler running then: at the end of a gateway it was cancelled when the connection to
-        nats-server had gone already, and what was stored of an upload stayed.
+        Quart's own method leaves the handler running then. At the end of a gateway it was cancelled when the connection to
+        nats-server was gone already, and the stored part of an upload stayed.
         """
         request = self._create_request_from_scope(send)
         handling = asyncio.ensure_future(self.handle_request(request, send))
@@ -82,7 +87,8 @@ class PacedConnection(ASGIHTTPConnection):
         try:
             await asyncio.wait([handling, receiving], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            is_gone = not handling.done()  # the client, or the gateway
+            # Either the client is gone, or the gateway stops.
+            is_gone = not handling.done()
             handling.cancel()
             receiving.cancel()
             await asyncio.wait([handling, receiving])
@@ -94,6 +100,7 @@ class PacedConnection(ASGIHTTPConnection):
                     raise error
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
+        """Read the body as far as it has room, until the client is gone."""
         while True:
             message = await receive()
             if message["type"] == "http.request":
@@ -106,10 +113,10 @@ class PacedConnection(ASGIHTTPConnection):
                 return
 
     async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
-        """Answer. Who is answered before the end of its upload still gets to read that.
+        """Answer the request, also where its body has not been read to the end.
 
-        The body goes on being read for a while: a connection closed under a client that writes is reset, and many
-        clients look at the answer only when they have written.
+        The rest of the body is read for a while and thrown away: closing the connection under a client that still writes
+        resets it, and many clients read the answer only after they have written everything.
         """
 
         async def lingering(message: ASGISendEvent) -> None:

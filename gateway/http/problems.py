@@ -1,4 +1,4 @@
-"""Exceptions to problem+json."""
+"""Exceptions to problem+json (RFC 9457)."""
 
 import logging
 
@@ -13,12 +13,14 @@ from schemas.errors import ErrorCode, RequestError
 log = logging.getLogger(__name__)
 
 BROKER_RETRY_SECS = 2
+"""Retry-After where nats-server does not answer."""
 ROOM_RETRY_SECS = 60
-"""When to ask again where the store is full: jobs have to end, or somebody to make room."""
+"""Retry-After where the store is full: jobs have to end, or somebody has to make room."""
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
 def problem_response(error: RequestError) -> Response:
+    """Return the HTTP response of an error."""
     problem = error.problem()
     body = msgspec.json.encode(problem)
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
@@ -26,7 +28,7 @@ def problem_response(error: RequestError) -> Response:
 
 
 def broker_problem(error: BrokerError) -> RequestError:
-    """What a client is told of the broker's trouble, over both doors."""
+    """Return what a client is told of an error of nats-server, over both doors."""
     match error:
         case StorageFull():
             return RequestError(ErrorCode.STORAGE_FULL, f"{error}.", retry_after=ROOM_RETRY_SECS)
@@ -40,6 +42,8 @@ def broker_problem(error: BrokerError) -> RequestError:
 
 
 def install(app: Quart) -> None:
+    """Make the application answer every exception with a problem."""
+
     @app.errorhandler(RequestError)
     async def bad_request(error: RequestError) -> Response:
         return problem_response(error)

@@ -1,8 +1,8 @@
-"""HTTP as this gateway speaks it: what comes before there is a request for Quart, and what happens where Quart gives up.
+"""HTTP/1.1 as this gateway serves it: errors before there is a request for Quart, and errors that Quart does not handle.
 
-hypercorn answers what is no HTTP with an empty body, and Quart an unusable target or Host with an empty 500; here both
-are problems like all others. Offers to go on with another protocol (WebSockets, HTTP/2 in the clear) are ignored, as
-HTTP allows: nothing here is served over them, and a client that makes a mistake there is thrown off without a word.
+hypercorn answers malformed HTTP with an empty body, and Quart answers an unusable target or Host header with an empty 500. Here
+both become problem+json like every other error. Offers to change to another protocol (WebSockets, HTTP/2 in the clear) are
+ignored, as HTTP allows: nothing is served over them, and a mistake there would cut the connection without an answer.
 """
 
 from http import HTTPStatus
@@ -26,13 +26,14 @@ from werkzeug.exceptions import HTTPException
 from schemas.errors import ErrorCode, Problem, RequestError
 
 PROBLEM_JSON = "application/problem+json"
+"""Media type of errors (RFC 9457)."""
 
 
 class PlainProtocol(H11Protocol):
-    """HTTP/1.1, and problems for what is not."""
+    """HTTP/1.1 alone, with a problem as the answer to anything else."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Where hypercorn would change over to HTTP/2."""
+        """Do nothing where hypercorn would change to HTTP/2."""
 
     async def _create_stream(self, request: h11.Request) -> None:
         await super()._create_stream(
@@ -45,7 +46,7 @@ class PlainProtocol(H11Protocol):
         )
 
     async def _send_error_response(self, status_code: int) -> None:
-        # A transfer coding that nobody has heard of is 501 by RFC 9112; it is the client's fault all the same.
+        # RFC 9112 has 501 for an unknown transfer coding; it is the client's fault all the same.
         status = HTTPStatus(status_code if 400 <= status_code < 500 else 400)
         problem = Problem(
             title=status.phrase,
@@ -61,12 +62,12 @@ class PlainProtocol(H11Protocol):
 
 
 def install() -> None:
-    """Make hypercorn speak it. There is no setting for this: it names its protocol in one place."""
+    """Make hypercorn use PlainProtocol. There is no setting for it, but one name in its module."""
     hypercorn.protocol.H11Protocol = PlainProtocol  # type: ignore[attr-defined] # for whom it is no part of the interface
 
 
 class Net:
-    """Around the application: what it cannot even begin with is a problem."""
+    """Wraps the application, and answers with a problem where it cannot even begin."""
 
     def __init__(self, app: ASGIFramework) -> None:
         self._app = app

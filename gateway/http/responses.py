@@ -1,4 +1,4 @@
-"""What handlers answer with: JSON and event streams."""
+"""What routes answer with, JSON and event streams, and small readers of the query and headers."""
 
 from collections.abc import AsyncIterator
 
@@ -7,16 +7,16 @@ from quart import Response, request
 
 from gateway.streaming import sse
 
-TRUE = {"1", "true", "yes"}
+TRUE = frozenset({"1", "true", "yes"})
 
 
 def json_response(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Any schema struct as JSON."""
+    """Return a struct of schemas/ as JSON."""
     return Response(msgspec.json.encode(body), status, headers, content_type="application/json")
 
 
 def event_stream(frames: AsyncIterator[bytes]) -> Response:
-    """Server-sent events, for as long as they come."""
+    """Return a response that sends server-sent events until `frames` ends."""
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     response = Response(frames, headers=headers, content_type="text/event-stream")
     response.timeout = None
@@ -24,10 +24,10 @@ def event_stream(frames: AsyncIterator[bytes]) -> Response:
 
 
 def resume_after() -> int:
-    """The stream sequence behind which this request wants to go on; 0 for the beginning."""
+    """Return the stream sequence behind which this request wants to go on; 0 for the beginning."""
     return sse.last_event_id(request.headers.get("Last-Event-ID") or request.args.get("last_event_id"))
 
 
 def is_true(argument: str | None) -> bool:
-    """A flag in a query: `?force=true`."""
+    """Whether a flag of the query is set, as in `?force=true`."""
     return (argument or "").lower() in TRUE

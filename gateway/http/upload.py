@@ -1,7 +1,7 @@
-"""A multipart form whose `audio` part streams into the audio store while it arrives. No temporary file, flat memory.
+"""Reads a multipart form whose `audio` part is streamed on while it arrives: no temporary file, flat memory.
 
-werkzeug's sans-I/O decoder is not used: cut within two bytes behind a boundary, it appends a CR to the part before or
-loses the form (werkzeug 3.1.9, found by tests/unit/test_upload.py; docs/adr/0005).
+werkzeug's sans-I/O decoder is not used: where the input is cut within two bytes behind a boundary, it appends a CR to the previous
+part or loses the form (werkzeug 3.1.9, found by tests/unit/test_upload.py; docs/adr/0005).
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -15,26 +15,29 @@ from schemas.errors import ErrorCode, RequestError
 
 AUDIO_FIELD = "audio"
 MAX_FIELD_BYTES = 64 * 1024
-"""Of all fields that are not audio, together."""
+"""Limit of all fields together that are not audio."""
 MAX_PARTS = 100
+"""Limit of the number of parts of a form."""
 MAX_BOUNDARY_CHARS = 256
-"""RFC 2046 allows 70."""
+"""RFC 2046 allows 70; some clients use more."""
 
 Sink = Callable[[dict[str, str], str | None, AsyncIterator[bytes]], Awaitable[None]]
-"""Gets the fields before the audio, its file name, its bytes; must take all of them."""
+"""Receives the fields before the audio, its file name, and its bytes, of which it must read all."""
 
-
-Event: TypeAlias = Any  # multipart has no types: MultipartSegment | bytes | bytearray | None
-"""What the parser says: a part begins, a piece of it, its end."""
+# The package multipart has no types. This is MultipartSegment | bytes | bytearray | None.
+Event: TypeAlias = Any
+"""An event of the parser: a part begins, a piece of it, its end."""
 
 
 class Upload(msgspec.Struct, kw_only=True, frozen=True):
+    """A form that was read to its end."""
+
     fields: dict[str, str]
     filename: str | None
 
 
 def boundary(content_type: str) -> bytes:
-    """The boundary of a multipart form. Raises RequestError for any other content type, and for one that cannot be used."""
+    """Return the boundary of a multipart form. Raises RequestError for another content type, and for an unusable boundary."""
     kind, options = parse_options_header(content_type)
     if kind != "multipart/form-data" or not options.get("boundary"):
         detail = "Send the audio as multipart/form-data with a field `audio`, as `curl -F audio=@file` does."
@@ -47,14 +50,14 @@ def boundary(content_type: str) -> bytes:
 
 
 def within_limit(size: int | None, limit: int) -> None:
-    """`limit` in bytes, 0 for none. Raises RequestError `request_too_large`."""
+    """Check a size. Both are bytes; a limit of 0 is none, a size of None is unknown. Raises RequestError `request_too_large`."""
     if limit and size is not None and size > limit:
         detail = f"An upload may have {limit:,} bytes here (MAX_UPLOAD_BYTES)."
         raise RequestError(ErrorCode.REQUEST_TOO_LARGE, detail, AUDIO_FIELD)
 
 
 async def limited(audio: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """The same pieces, as long as they are within the limit. Raises RequestError `request_too_large`."""
+    """Yield the same pieces up to `limit` bytes, 0 for no limit. Raises RequestError `request_too_large`."""
     size = 0
     async for piece in audio:
         size += len(piece)
@@ -63,7 +66,7 @@ async def limited(audio: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
 
 
 async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> Upload:
-    """Read the whole form; the audio goes to `sink` as it comes. Raises RequestError and what `sink` raises."""
+    """Read the whole form and pass the audio to `sink` as it arrives. Raises RequestError, and what `sink` raises."""
     events = _events(body, PushMultipartParser(boundary(content_type), max_segment_count=MAX_PARTS))
     fields: dict[str, str] = {}
     found, filename, size = False, None, 0
@@ -90,7 +93,7 @@ async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> 
 
 
 async def _events(body: AsyncIterable[bytes], parser: PushMultipartParser) -> AsyncIterator[Event]:
-    """The form's events up to its end. Raises RequestError if it has none."""
+    """Yield the events of the form. Raises RequestError where it is malformed or cut off."""
     try:
         async for piece in body:
             for event in parser.parse(piece):
@@ -107,7 +110,7 @@ async def _events(body: AsyncIterable[bytes], parser: PushMultipartParser) -> As
 
 
 async def _part(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    """The bytes of the part that has just begun; None ends it."""
+    """Yield the bytes of the part that has just begun."""
     async for event in events:
         if event is None:
             return

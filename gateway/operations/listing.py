@@ -1,6 +1,6 @@
-"""Which jobs a page of the list shows. Pure: all records and a query in, one page out.
+"""Pages of the list of jobs. Pure: all records and a query in, one page out.
 
-A cursor is the place of the last job on the page before, so that pages stay right while jobs come and go.
+A cursor is the position of the last job of the previous page, so that pages stay right while jobs come and go.
 """
 
 import base64
@@ -16,19 +16,24 @@ from schemas.jobs import JobList, JobRecord, JobStatus, Timestamp
 
 LIMIT_DEFAULT, LIMIT_MAX = 50, 500
 MAX_CURSOR_CHARS = 256
-"""Of any cursor that we have made."""
+"""Longest cursor that this module makes."""
 FIELDS = ("limit", "cursor", "status", "created_after")
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True, order=True):
+    """A position in the list, which is sorted by these two fields."""
+
     created_at: Timestamp
     job_id: str
 
     def encode(self) -> str:
+        """Return the cursor as text for a URL."""
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
 
 
 class ListQuery(msgspec.Struct, kw_only=True, frozen=True):
+    """What a client asks for. A filter of None lets every job pass."""
+
     limit: int = LIMIT_DEFAULT
     before: Cursor | None = None
     status: JobStatus | None = None
@@ -36,12 +41,12 @@ class ListQuery(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def parse_query(given: Mapping[str, object]) -> ListQuery:
-    """A query from what was given, by HTTP as text or by NATS as JSON. Raises RequestError naming the field."""
+    """Return the query of a request, whose values are text over HTTP and JSON over NATS. Raises RequestError with the field."""
     for name in given:
         if name not in FIELDS:
             raise RequestError(ErrorCode.INVALID_OPTION, f"There is no filter {name!r}.", name)
     limit = str(given.get("limit", LIMIT_DEFAULT))
-    # The length first: Python refuses to make a number of more than 4,300 digits.
+    # The length is checked first, because Python refuses to convert more than 4,300 digits.
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and 1 <= int(limit) <= LIMIT_MAX):
         raise RequestError(ErrorCode.INVALID_OPTION, f"limit must be 1 to {LIMIT_MAX}.", "limit")
     return ListQuery(
@@ -55,7 +60,7 @@ def parse_query(given: Mapping[str, object]) -> ListQuery:
 
 
 def page(records: Iterable[JobRecord], query: ListQuery) -> tuple[list[JobRecord], str | None]:
-    """The newest records that the query wants, newest first, and the cursor of the next page."""
+    """Return one page of records, newest first, and the cursor of the next page; None on the last."""
     wanted = [
         record
         for record in records
@@ -69,7 +74,7 @@ def page(records: Iterable[JobRecord], query: ListQuery) -> tuple[list[JobRecord
 
 
 def fitting(found: JobList, max_bytes: int) -> JobList:
-    """The same page, or its beginning where the whole of it is larger than `max_bytes` as JSON."""
+    """Return the page, or its beginning where the page is larger than `max_bytes` as JSON."""
     room = max_bytes - len(msgspec.json.encode(JobList(jobs=[], next_cursor="x" * MAX_CURSOR_CHARS)))
     for count, job in enumerate(found.jobs):
         room -= len(msgspec.json.encode(job)) + 1
@@ -94,7 +99,8 @@ def _cursor(text: str) -> Cursor:
 
 def _status(given: Mapping[str, object]) -> JobStatus | None:
     status: JobStatus | None = _convert(given, "status", JobStatus, ", ".join(JobStatus))
-    if status is not None and status != given["status"]:  # an unknown word reads as `unknown`
+    # An unknown word is read as `unknown`, which is no filter.
+    if status is not None and status != given["status"]:
         raise RequestError(ErrorCode.INVALID_OPTION, f"status must be {', '.join(JobStatus)}.", "status")
     return status
 

@@ -1,4 +1,4 @@
-"""Where a job stands in the queue and when it will have ended. Pure: the queue and what workers measured in, estimate out."""
+"""The position of a job in the queue and its expected end. Pure: the queue and the workers' measurements in, estimate out."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -9,16 +9,19 @@ from schemas.model import WorkerStatus
 
 
 class Place(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a job is in the queue."""
+
     position: int | None
     """1 is the next to be run; None where the job is not waiting."""
     eta: datetime | None
+    """When it will have ended; None where nothing is measured."""
 
 
 def place(job_id: str, queue: Sequence[str], workers: Iterable[WorkerStatus], now: datetime) -> Place:
-    """`queue` holds the ids of all jobs that have not ended, in their order.
+    """Return the place of a job. `queue` has the ids of all jobs that have not ended, in their order.
 
-    Each job is taken to be as long as jobs were on average, to go as fast as they went (real-time factor), and the
-    running ones to be half done. Without a worker that has measured that, there is no eta.
+    The estimate assumes that each job is as long as the average job was, that it runs as fast as those ran (real-time factor),
+    and that running jobs are half done.
     """
     alive = list(workers)
     running = {w.job_id for w in alive} - {None}

@@ -1,4 +1,4 @@
-"""/openapi.json and /docs: Swagger UI with its assets from the installed flask-swagger-ui package, so it works offline."""
+"""/openapi.json, and Swagger UI at /docs with its files from the package flask-swagger-ui, so that it works offline."""
 
 import importlib.util
 from pathlib import Path
@@ -23,7 +23,7 @@ NAME = "docs"
 
 
 def assets() -> Path:
-    """Where the package keeps Swagger UI; only its files are used, never its code."""
+    """Return the folder in which the package keeps Swagger UI. Only its files are used, never its code."""
     package = importlib.util.find_spec("flask_swagger_ui")
     if package is None or not package.submodule_search_locations:
         raise RuntimeError("the package flask-swagger-ui, which carries Swagger UI, is not installed")
@@ -31,6 +31,7 @@ def assets() -> Path:
 
 
 def blueprint() -> Blueprint:
+    """Return the routes of the documentation. Raises RuntimeError where the package is missing."""
     docs = Blueprint(NAME, __name__)
     body, folder = encoded(), assets()
     names = frozenset(path.name for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""One ordered consumer for the whole gateway, fanned out to however many clients."""
+"""One consumer of all events for the whole gateway, fanned out to any number of clients."""
 
 import asyncio
 import logging
@@ -12,31 +12,35 @@ log = logging.getLogger(__name__)
 
 
 class StreamOver(Exception):
-    """The stream cannot go on here, and its client may resume: its buffer is full and it is dropped, so that it costs the
-    others nothing; or the gateway stops; or the log begins anew."""
+    """The stream cannot go on in this gateway, and its client may resume.
+
+    The client's buffer is full, and it is dropped so that it delays nobody else; or the gateway stops; or the event log was
+    created again.
+    """
 
 
 class Listener:
-    """One client's live events of one topic."""
+    """The live events of one topic for one client."""
 
     def __init__(self, buffer: int) -> None:
         self._events: asyncio.Queue[Logged | None] = asyncio.Queue(buffer)
         self._is_over = False
 
     def offer(self, logged: Logged) -> None:
+        """Add an event, or end the stream where the client's buffer is full."""
         try:
             self._events.put_nowait(logged)
         except asyncio.QueueFull:
             self._is_over = True
 
     def end(self) -> None:
-        """Wake whoever waits: there will be no more."""
+        """End the stream, and wake the task that waits for the next event."""
         self._is_over = True
         if not self._events.full():
             self._events.put_nowait(None)
 
     async def next(self, timeout_secs: float) -> Logged | None:
-        """The next event; None when there is none in time. Raises StreamOver."""
+        """Return the next event, or None where there is none within `timeout_secs`. Raises StreamOver."""
         if self._is_over:
             raise StreamOver
         try:
@@ -50,7 +54,10 @@ class Listener:
 
 
 class Fanout:
+    """Follows the event log once, and hands each event to the listeners of its topic."""
+
     def __init__(self, log: EventLog, buffer: int) -> None:
+        """`buffer` is how many events may wait for one client."""
         self._log, self._buffer = log, buffer
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._stopping = False
@@ -58,19 +65,19 @@ class Fanout:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow the event log while inside. Raises Unavailable."""
+        """Follow the event log while the block runs. Raises Unavailable."""
         self._newest = await self._log.last_sequence()
         async with self._log.following(self._deliver):
             yield
 
     def end(self) -> None:
-        """End all streams, and those that are still asked for: the gateway stops, and its clients go on elsewhere."""
+        """End all streams and all later ones, because the gateway stops. Its clients resume elsewhere."""
         self._stopping = True
         self._end_all()
 
     @asynccontextmanager
     async def listening(self, topic: str) -> AsyncIterator[Listener]:
-        """Everything that happens on a topic (schemas.subjects.topic) from now on."""
+        """Listen to a topic (schemas.subjects.topic) while the block runs."""
         listener = Listener(self._buffer)
         if self._stopping:
             listener.end()
@@ -84,7 +91,7 @@ class Fanout:
 
     async def _deliver(self, logged: Logged) -> None:
         if logged.seq <= self._newest:
-            # The log was made anew, or restored from a backup: what clients have seen is no place in it.
+            # The log was created again or restored from a backup, so that the positions of clients mean nothing in it.
             log.warning("the event log went back from %d to %d", self._newest, logged.seq)
             self._end_all()
         self._newest = logged.seq

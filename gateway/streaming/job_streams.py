@@ -1,8 +1,8 @@
-"""The server-sent events of one job: what is stored behind the client's place, then what happens, up to its end.
+"""The server-sent events of one job: what is stored behind the client's position, then live events, up to the end.
 
-Listening begins before replaying and the stream sequence decides, so no event is lost or told twice. Where events that
-the client has not seen are pruned already, a `snapshot` stands for them. The end is what the job's record says: its event
-may be late, for ever where it cannot be read, or the job may be erased, and no stream waits for it then.
+Listening begins before the replay, and the stream sequence decides, so that no event is lost or sent twice. Where events which the
+client has not seen are pruned already, a `snapshot` stands for them. The record says whether the job has ended, because its last
+event may be late, unreadable or erased, and no stream may wait for it for ever.
 """
 
 import asyncio
@@ -21,34 +21,40 @@ from schemas.jobs import JobRecord
 log = logging.getLogger(__name__)
 
 ENDS_CACHED = 16
-"""Last frames are large and the same for all clients of a job."""
+"""How many last frames are cached: they are large, and the same for all clients of a job."""
 LOOK_SECS = 2.0
-"""How long the next heartbeat may wait for a look at the record."""
+"""How long a heartbeat may wait for a look at the record."""
 
 
 class JobStreams:
+    """Makes the event streams of `GET /jobs/<id>/stream`."""
+
     def __init__(self, jobs: JobOperations, log: EventLog, fanout: Fanout, heartbeat_secs: float) -> None:
         self._jobs, self._log, self._fanout, self._heartbeat_secs = jobs, log, fanout, heartbeat_secs
         self._ends: dict[Logged, bytes] = {}
         self._ending = asyncio.Lock()
 
     async def resume_point(self, record: JobRecord, after: int) -> int:
-        """`after`, the last sequence that the client says to have seen, if it can be one; else 0. Raises Unavailable."""
+        """Return `after`, the sequence that the client has seen last, where it can be one, and else 0. Raises Unavailable."""
         return await self._log.resume_point(subjects.job_topic(record.id), after)
 
     async def is_over(self, record: JobRecord, after: int) -> bool:
-        """The client has seen the end: there is nothing more to come. `after` is a resume point."""
+        """Whether the client has seen the end of the job. `after` is a resume point. Raises Unavailable."""
         if not after or not has_ended(record):
             return False
         end = await self._log.last(record.id, record.status)
         if end is not None:
             return after >= end.seq
         async for _ in self._log.replay(subjects.all_events_of(record.id)):
-            return False  # the end is the last event to be pruned: it is not stored yet
+            # There are events, and the end would be pruned last: it is not stored yet.
+            return False
         return after >= await self._log.first_sequence() - 1
 
     async def frames(self, record: JobRecord, after: int) -> AsyncIterator[bytes]:
-        """`after` is a resume point. Without an end where the stream cannot go on here: the client may resume."""
+        """Yield the frames behind the resume point `after`, up to the end of the job.
+
+        The frames stop without an end where the stream cannot go on in this gateway, and the client may resume.
+        """
         try:
             async with self._fanout.listening(subjects.job_topic(record.id)) as listener:
                 if await self._is_pruned(record.id, after):
@@ -67,7 +73,7 @@ class JobStreams:
             log.info("the event stream of job %s is cut, its client may resume: %s", record.id, error)
 
     async def _is_pruned(self, job_id: str, after: int) -> bool:
-        """Whether events behind `after` may be gone. From the beginning, the first is always `queued`."""
+        """Whether events behind `after` may be pruned. The first event of a job is always `queued`."""
         if after:
             return after + 1 < await self._log.first_sequence()
         async for first in self._log.replay(subjects.all_events_of(job_id)):
@@ -75,23 +81,28 @@ class JobStreams:
         return True
 
     async def _snapshot(self, job_id: str) -> tuple[bytes, int]:
-        """The job as it is, and the sequence behind which to go on."""
+        """Return the frame of the job as it is, and the sequence behind which to go on."""
         seq = await self._log.first_sequence() - 1
         async for logged in self._log.replay(subjects.all_events_of(job_id)):
-            if not sse.is_terminal(logged.type):  # the end is told as an event of its own
+            # The end is sent as an event of its own.
+            if not sse.is_terminal(logged.type):
                 seq = logged.seq
         return sse.frame("snapshot", {"job": await self._jobs.view(await self._record(job_id))}, seq), seq
 
     async def _stored_then_live(
         self, job_id: str, after: int, listener: Listener
     ) -> AsyncIterator[Logged | None]:
-        """None is a pause as long as a heartbeat. Ends by itself where the job has ended and no stored event tells so."""
+        """Yield stored, then live events, and None after each pause as long as a heartbeat.
+
+        It ends by itself where the job has ended and no stored event says so.
+        """
         ended = await self._has_ended(job_id)
         while True:
             async for logged in self._log.replay(subjects.all_events_of(job_id), after):
                 after = logged.seq
                 yield logged
-            if ended:  # before it was replayed
+            # The job had ended before the replay, so that nothing follows.
+            if ended:
                 return
             while not ended:
                 live = await listener.next(self._heartbeat_secs)
@@ -103,7 +114,7 @@ class JobStreams:
                     yield live
 
     async def _has_ended(self, job_id: str) -> bool:
-        """Also where it is erased. Who cannot be asked now is asked again."""
+        """Whether the job has ended or is erased. False where nats-server cannot be asked now."""
         try:
             async with asyncio.timeout(LOOK_SECS):
                 record = await self._jobs.records.get(job_id)
@@ -113,7 +124,7 @@ class JobStreams:
         return record is None or has_ended(record)
 
     async def _frame(self, logged: Logged) -> bytes | None:
-        """None for an event that no client is told of."""
+        """Return the frame of an event; None for one that clients do not get."""
         job_id = subjects.job_of(logged.subject)
         try:
             if not sse.is_terminal(logged.type):
@@ -126,7 +137,8 @@ class JobStreams:
         return await self._end(logged, record) if record is not None and has_ended(record) else None
 
     async def _end(self, logged: Logged, record: JobRecord) -> bytes:
-        async with self._ending:  # a thousand clients of a job wait for one of them to read its transcript
+        # The lock makes one of a thousand clients read the transcript, and the others wait for it.
+        async with self._ending:
             if logged not in self._ends:
                 frame = sse.frame(record.status, {"job": await self._jobs.view(record)}, logged.seq)
                 if len(self._ends) >= ENDS_CACHED:
@@ -139,7 +151,7 @@ class JobStreams:
         return sse.frame(record.status, {"job": await self._jobs.view(record)}, None)
 
     async def _record(self, job_id: str) -> JobRecord:
-        """Raises StreamOver where the job was erased, which whoever comes back is told; Unavailable."""
+        """Return the record. Raises StreamOver where the job was erased, which the client learns when it resumes; Unavailable."""
         record = await self._jobs.records.get(job_id)
         if record is None:
             raise StreamOver

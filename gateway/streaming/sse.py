@@ -1,4 +1,4 @@
-"""Server-sent events: what a client is sent for each event of a job. Pure: events in, bytes out."""
+"""Server-sent events: the frame of each event. Pure: events in, bytes out."""
 
 from functools import lru_cache
 
@@ -9,27 +9,28 @@ from schemas.model import ModelState, ModelStatus, event_name
 from schemas.subjects import QUEUED
 
 HEARTBEAT = b":\n"
-"""One comment line. A blank line after it would, for some clients, end an event that has an id and no data."""
+"""One comment line. With a blank line behind it, some clients would see an event that has an id and no data."""
 
 _MODEL_EVENTS = frozenset(event_name(state) for state in ModelState)
 
 
 def frame(event: str, data: dict[str, object], seq: int | None) -> bytes:
-    """One event; `seq` (its stream sequence) becomes the id that Last-Event-ID resumes after."""
+    """Return the frame of one event. `seq`, its stream sequence, becomes the id that a client resumes behind."""
     head = "" if seq is None else f"id: {seq}\n"
     body = msgspec.json.encode({"type": event, **data}).decode()
     return f"{head}event: {event}\ndata: {body}\n\n".encode()
 
 
 def is_terminal(event_type: str) -> bool:
+    """Whether an event of this type is the last one of its job."""
     return event_type in events.TERMINAL_TYPES
 
 
 @lru_cache(maxsize=32)
 def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
-    """The frame for a stored event that is not terminal; None for one that clients are not told of.
+    """Return the frame of a stored event that is not terminal; None for one that clients do not get.
 
-    Cached: the same event goes to all clients of its job, at about the same time. Raises inputs.Unreadable.
+    Cached, because the same event goes to all clients of its job at about the same time. Raises inputs.Unreadable.
     """
     if event_type == QUEUED:
         return frame(QUEUED, {"job_id": job_id}, seq)
@@ -47,12 +48,12 @@ def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
 
 
 def model_status(status: ModelStatus) -> bytes:
-    """What a client sees first that does not resume: how things are."""
+    """Return the frame that a client gets first which does not resume: the present status."""
     return frame("model_status", {"model": status}, None)
 
 
 def model_event(body: bytes, seq: int) -> bytes | None:
-    """The frame for a stored event of a model; None for a type that this version does not know. Raises inputs.Unreadable."""
+    """Return the frame of a stored model event; None for a type of a later version. Raises inputs.Unreadable."""
     event = inputs.MODEL_EVENT.read(body)
     if event.type not in _MODEL_EVENTS:
         return None
@@ -60,5 +61,5 @@ def model_event(body: bytes, seq: int) -> bytes | None:
 
 
 def last_event_id(text: str | None) -> int:
-    """The sequence after which to resume; 0, the beginning, for anything that is no id of ours."""
+    """Return the sequence behind which to resume; 0, the beginning, for any text that is no id of ours."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -1,7 +1,7 @@
 """Which addresses a webhook may be sent to. Pure.
 
-A service that POSTs to any URL a client names is a way into the network it stands in (SSRF). So only addresses of the
-public internet are allowed, and what WEBHOOK_ALLOW_CIDRS adds: self-hosters do post into their LAN.
+A service that POSTs to any URL which a client names is a way into its own network (server-side request forgery). So only
+addresses of the public internet are allowed, and those that the setting WEBHOOK_ALLOW_CIDRS adds for a local network.
 """
 
 import ipaddress
@@ -15,19 +15,19 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def parse_networks(text: str) -> list[Network]:
-    """`10.0.0.0/8, fd00::/8` and single addresses. Raises ValueError naming the one that is none."""
+    """Return the networks of a text such as `10.0.0.0/8, fd00::/8, 10.0.0.1`. Raises ValueError that names the bad one."""
     return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def is_allowed(address: str, networks: Sequence[Network]) -> bool:
-    """`address` as getaddrinfo gives it. Every address that it stands for must be allowed."""
+    """Whether an address, as getaddrinfo gives it, may be connected to. Every address that it stands for must be allowed."""
     return all(
         _is_allowed(meant, networks) for meant in _meant(ipaddress.ip_address(address.partition("%")[0]))
     )
 
 
 def _meant(address: Address) -> list[Address]:
-    """An IPv6 address may carry an IPv4 one, to which it leads."""
+    """Return the addresses that packets to `address` may reach: an IPv6 address may carry an IPv4 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:

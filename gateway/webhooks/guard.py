@@ -1,7 +1,7 @@
-"""Connections to webhook receivers: a name is looked up once, its addresses are checked, and one of them is connected to.
+"""Connections to webhook receivers: a host is looked up once, its addresses are checked, and one of those is connected to.
 
-httpcore and not httpx: its network backend is the place where a name becomes a connection, so that what was checked is
-what is connected to; and it follows no redirect and reads no proxy from the environment.
+httpcore is used and not httpx: its network backend is the place where a host becomes a connection, so that the checked address is
+the one that is connected to. It also follows no redirects and reads no proxy from the environment.
 """
 
 import asyncio
@@ -22,15 +22,20 @@ LOOKUP_TIMEOUT_SECS = 5.0
 
 
 class AddressRefused(Exception):
-    """The receiver's address is not allowed."""
+    """The address of a receiver is not allowed."""
 
 
 class Guard:
+    """Knows which addresses are allowed."""
+
     def __init__(self, networks: Sequence[Network], lookup: Lookup | None = None) -> None:
         self._networks, self._lookup = networks, lookup or Lookup()
 
     async def check(self, url: str) -> None:
-        """At submission. A name that cannot be looked up now may be there later. Raises RequestError."""
+        """Check a URL at its submission. A host that cannot be looked up now passes, because it may exist later.
+
+        Raises RequestError.
+        """
         self.check_address(url)
         parts = urlsplit(url)
         try:
@@ -41,7 +46,7 @@ class Guard:
             return
 
     def check_address(self, url: str) -> None:
-        """What can be told without looking a name up. Raises RequestError."""
+        """Check what can be checked without looking up a name. Raises RequestError."""
         if not is_http_url(url):
             raise RequestError(ErrorCode.INVALID_OPTION, "The webhook URL cannot be used.", "webhook_url")
         host = urlsplit(url).hostname or ""
@@ -50,7 +55,7 @@ class Guard:
             raise RequestError(ErrorCode.WEBHOOK_REFUSED, f"{_refusal(host, [address])}.", "webhook_url")
 
     async def address(self, host: str, port: int) -> str:
-        """The first allowed address of a host. Raises AddressRefused, OSError, TimeoutError."""
+        """Return the first allowed address of a host. Raises AddressRefused, OSError, TimeoutError."""
         async with asyncio.timeout(LOOKUP_TIMEOUT_SECS):
             addresses = await self._lookup.addresses(host, port)
         for address in addresses:
@@ -65,7 +70,7 @@ def _refusal(host: str, addresses: Sequence[str]) -> str:
 
 
 def _literal(host: str) -> str | None:
-    """The address that a host is, also in the old ways to write one (`2130706433`, `127.1`); None for a name."""
+    """Return the address that a host spells, also in the old forms (`2130706433`, `127.1`); None for a name."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -77,7 +82,7 @@ def _literal(host: str) -> str | None:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to what the guard allows. TLS still checks the certificate of the name."""
+    """Connects to addresses that the guard allows. TLS still checks the certificate against the name."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard, self._backend = guard, httpcore.AnyIOBackend()
@@ -90,7 +95,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises AddressRefused, httpcore.ConnectError."""
+        """Connect to a host. Raises AddressRefused, httpcore.ConnectError."""
         try:
             address = await self._guard.address(host, port)
         except (OSError, TimeoutError) as error:
@@ -98,4 +103,5 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
 
     async def sleep(self, seconds: float) -> None:
+        """Part of the interface of httpcore."""
         await asyncio.sleep(seconds)

@@ -1,11 +1,11 @@
-"""Which URL's turn it is. Pure.
+"""Which URL has its turn next. Pure.
 
-A URL has one turn at a time, so its deliveries keep their order. Turns run in three lanes, each with places of its own: for
-URLs whose last delivery went well and fast, for those that nothing is known of, for the slow and the failing. So those that
-do not answer wait for each other and for nobody else. A turn that takes longer than SLOW_SECS goes on in the lane of the
-slow, whether there is a place or not: its place in another lane is free after a second at the latest.
+A URL has one turn at a time, so that its deliveries keep their order. Turns run in three lanes, each with places of its own:
+for URLs whose last delivery was taken fast, for URLs that nothing is known of, and for slow or failing ones. So receivers that do
+not answer wait for each other, and delay nobody else. A turn that takes longer than SLOW_SECS moves to the lane of the slow
+ones, whether there is a place or not, so that its place in the other lane is free after a second at the latest.
 
-In a lane hosts take turns, and each has a limit: a thousand URLs of one host do not hold up another's.
+Within a lane hosts take turns, and each host has a limit: a thousand URLs of one host do not hold up another host.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -13,18 +13,19 @@ from enum import IntEnum
 from typing import TypeVar
 
 SLOW_SECS = 1.0
+"""A turn or a delivery that takes longer counts as slow."""
 AT_ONCE = 256
-"""Turns of one gateway in all lanes together, and so its sockets."""
+"""Turns of one gateway in all lanes together, which is also the number of its sockets."""
 KEPT_FREE = 64
-"""Of these, which only proven URLs may use: slow turns that go on are not counted against any lane's places."""
+"""How many of AT_ONCE only proven URLs may use, because slow turns that have moved are counted in no lane's places."""
 HOST_FAILURES = 3
-"""So many in a row, and URLs of this host that nothing is known of are taken to fail too."""
+"""Failures in a row after which the unknown URLs of a host are expected to fail as well."""
 REMEMBERED = 50_000
-"""URLs and hosts, those that were used last."""
+"""How many URLs and hosts are remembered, the last used ones."""
 
 
 class Lane(IntEnum):
-    """In the order in which free places are filled."""
+    """The lanes, in the order in which free places are filled."""
 
     PROVEN = 0
     NEW = 1
@@ -33,37 +34,39 @@ class Lane(IntEnum):
 
 PLACES = {Lane.PROVEN: 32, Lane.NEW: 32, Lane.POOR: 32}
 PLACES_PER_HOST = {Lane.PROVEN: 8, Lane.NEW: 2, Lane.POOR: 4}
-
+"""Turns at a time in each lane, in all and for each host."""
 PACE_SECS = 0.02
-"""Between the beginnings of two poor turns: many that fail or end together do not come up together, and leave the loop room."""
+"""Seconds between the starts of two turns in the poor lane, so that many which fail together do not start together."""
 
 V = TypeVar("V")
 
 
 class Reputation:
-    """How the last delivery to each URL and host went."""
+    """How the last deliveries to each URL and host have gone."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
         self._hosts: OrderedDict[str, str] = OrderedDict()
         self._well: OrderedDict[str, bool] = OrderedDict()
         self._failures: OrderedDict[str, int] = OrderedDict()
-        """Of each host, since its last success."""
+        """Failures of each host since its last success."""
 
     def host(self, webhook_id: str) -> str | None:
-        """None where nothing is known of this URL."""
+        """Return host and port of a URL; None where nothing is known of it."""
         return self._hosts.get(webhook_id)
 
     def is_at(self, webhook_id: str, host: str) -> None:
+        """Remember at which host and port a URL is."""
         self._keep(self._hosts, webhook_id, host)
 
     def went(self, webhook_id: str, *, well: bool) -> None:
-        """`well`: it was taken, and fast."""
+        """Remember a delivery. `well` means that it was taken, and fast."""
         host = self._hosts.get(webhook_id, "")
         self._keep(self._well, webhook_id, well)
         self._keep(self._failures, host, 0 if well else self._failures.get(host, 0) + 1)
 
     def lane(self, webhook_id: str) -> Lane:
+        """Return the lane that a URL belongs to now."""
         match self._well.get(webhook_id):
             case True:
                 return Lane.PROVEN
@@ -81,33 +84,34 @@ class Reputation:
 
 
 class Lanes:
-    """URLs that wait for a turn, and those that have one."""
+    """The URLs that wait for a turn, and those that have one."""
 
     def __init__(self, reputation: Reputation) -> None:
         self._reputation = reputation
         self._waiting: dict[Lane, OrderedDict[str, deque[str]]] = {lane: OrderedDict() for lane in Lane}
-        """By lane and host."""
+        """Ids of waiting URLs by lane and host."""
         self._queued: set[str] = set()
         self._running: dict[str, tuple[Lane, str]] = {}
         self._in_lane, self._of_host = Counter[Lane](), Counter[tuple[Lane, str]]()
         self._paced_until = 0.0
-        """No poor turn begins before."""
+        """When the next turn of the poor lane may start."""
 
     def __len__(self) -> int:
+        """How many URLs wait or have a turn."""
         return len(self._queued) + len(self._running)
 
     def __contains__(self, webhook_id: object) -> bool:
-        """True for one that waits or runs."""
+        """Whether a URL waits or has a turn."""
         return webhook_id in self._queued or webhook_id in self._running
 
     def add(self, webhook_id: str) -> None:
-        """Last of its host, whose name the reputation knows; nothing for one that is here already."""
+        """Let a URL wait, behind the others of its host, which the reputation must know. No effect for one that is here."""
         if webhook_id not in self:
             self._queued.add(webhook_id)
             self._enqueue(self._reputation.lane(webhook_id), webhook_id)
 
     def start(self, now: float) -> str | None:
-        """The next one to have a turn; None where none waits, or there is no place for it now."""
+        """Begin the next turn and return the id of its URL; None where none waits, or where there is no place now."""
         for lane in Lane:
             if self._has_place(lane) and (lane is not Lane.POOR or now >= self._paced_until):
                 found = self._take(lane)
@@ -117,12 +121,12 @@ class Lanes:
         return None
 
     def next_time(self, now: float) -> float | None:
-        """When a poor one may begin whom nothing but the pace has held up `now`."""
+        """Return when a URL of the poor lane may start that only the pace holds up at `now`; None where there is none."""
         held_up = self._paced_until > now and self._waiting[Lane.POOR] and self._has_place(Lane.POOR)
         return self._paced_until if held_up else None
 
     def overrun(self, webhook_id: str) -> None:
-        """Its turn has become slow."""
+        """Move a turn that has become slow to the poor lane."""
         self._reputation.went(webhook_id, well=False)
         lane, host = self._running[webhook_id]
         self._count(lane, host, -1)
@@ -130,6 +134,7 @@ class Lanes:
         self._running[webhook_id] = (Lane.POOR, host)
 
     def end(self, webhook_id: str) -> None:
+        """End a turn."""
         lane, host = self._running.pop(webhook_id)
         self._count(lane, host, -1)
 
@@ -147,7 +152,8 @@ class Lanes:
             host = next(iter(hosts))
             hosts.move_to_end(host)
             if self._of_host[lane, host] >= PLACES_PER_HOST[lane]:
-                full += 1  # each of these has a place, so there are few
+                # Each of these hosts has a turn, so there are few of them.
+                full += 1
             elif (webhook_id := self._pop(lane, host)) is not None:
                 self._queued.remove(webhook_id)
                 self._running[webhook_id] = (lane, host)
@@ -156,7 +162,7 @@ class Lanes:
         return None
 
     def _pop(self, lane: Lane, host: str) -> str | None:
-        """The first of a host; those that have become known as poor while they waited go where they belong."""
+        """Take the first URL of a host. URLs that have become poor while they waited move to their new lane."""
         waiting = self._waiting[lane][host]
         found = None
         while waiting and found is None:

@@ -1,8 +1,8 @@
-"""Names to addresses, each look-up in a thread of its own.
+"""Host names to addresses, each look-up in a thread of its own.
 
-Not the loop's getaddrinfo: uvloop runs it on libuv's four threads, of which two may look up names, so two name servers that
-do not answer would stop every other look-up, and a stuck one keeps the process from ending. Here a name is looked up once for
-all that ask for it meanwhile, the number of threads has a limit, and no thread outlives the process.
+The loop's getaddrinfo is not used: uvloop runs it on libuv's four threads, of which two may look up names, so that two name
+servers which do not answer would stop every other look-up, and a stuck thread keeps the process from ending. Here a name is
+looked up once for all callers that ask meanwhile, the number of threads is limited, and no thread outlives the process.
 """
 
 import asyncio
@@ -11,36 +11,40 @@ import threading
 from collections.abc import Callable
 
 AT_ONCE = 64
-"""Names. Each stuck one holds a small thread for as long as the system's resolver tries, often 10 to 30 s."""
+"""How many names are looked up at a time. A stuck one holds a thread while the resolver tries, often 10 to 30 s."""
 
 Resolve = Callable[[str, int], list[str]]
-"""A host and a port to addresses; may block. Raises OSError, UnicodeError."""
+"""From a host and a port to addresses. It may block. Raises OSError, UnicodeError."""
 
 
 def system_resolver(host: str, port: int) -> list[str]:
+    """Return the addresses that the system's resolver gives. Blocking. Raises OSError, UnicodeError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
 
 class Lookup:
+    """Looks names up for the tasks of one loop."""
+
     def __init__(self, resolve: Resolve = system_resolver) -> None:
         self._resolve = resolve
         self._running: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Raises OSError, also where too many names are being looked up or the host cannot be a name."""
+        """Return the addresses of a host. Raises OSError, also where too many look-ups run, or where the host is no name."""
         asked = (host, port)
         if asked not in self._running:
             if len(self._running) >= AT_ONCE:
                 raise OSError(f"{AT_ONCE} other names are being looked up")
             self._start(asked)
-        # Shielded: one that gives up does not take the answer from the others that wait for it.
+        # Shielded, because a caller that gives up must not take the answer from the others.
         return await asyncio.shield(self._running[asked])
 
     def _start(self, asked: tuple[str, int]) -> None:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
-        answer.add_done_callback(lambda done: done.exception())  # it may be that nobody waits any more
+        # Where nobody waits any more, asyncio would otherwise log an exception that was never retrieved.
+        answer.add_done_callback(lambda done: done.exception())
         self._running[asked] = answer
 
         def settle(found: list[str] | Exception) -> None:
@@ -56,11 +60,13 @@ class Lookup:
                 found = self._resolve(*asked)
             except OSError as error:
                 found = error
-            except ValueError as error:  # UnicodeError among them: an empty label, one over 63 letters, a NUL
+            except ValueError as error:
+                # This includes UnicodeError: an empty label, one over 63 letters, a NUL.
                 found = OSError(f"{error}")
             try:
                 loop.call_soon_threadsafe(settle, found)
             except RuntimeError:
-                return  # the loop has ended, and with it all who asked
+                # The loop has ended, and all callers with it.
+                return
 
         threading.Thread(target=work, name=f"look up {asked[0][:64]}", daemon=True).start()

@@ -1,4 +1,4 @@
-"""One try: a POST to a receiver, and what came of it."""
+"""One attempt at a delivery: a POST to the receiver, and its result."""
 
 import asyncio
 import base64
@@ -15,9 +15,9 @@ from gateway.webhooks.signing import headers
 from schemas.webhooks import WebhookDelivery
 
 TIMEOUT_SECS = 10.0
-"""For the whole of a try."""
+"""Timeout of one attempt as a whole."""
 KEPT_CONNECTIONS, KEPT_SECS = 32, 30.0
-"""Connections that are kept open for the next delivery."""
+"""How many idle connections are kept open for the next delivery, and for how long."""
 
 FAILURES = (
     httpcore.NetworkError,
@@ -25,16 +25,19 @@ FAILURES = (
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
 )
+"""Exceptions of httpcore that mean a failed attempt."""
 
 
 class Poster:
+    """Sends signed POSTs over kept connections."""
+
     def __init__(self, guard: Guard, secrets: list[bytes]) -> None:
         self._guard, self._secrets = guard, secrets
         self._pool: httpcore.AsyncConnectionPool | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Its connections live as long as this."""
+        """Keep connections while the block runs."""
         async with httpcore.AsyncConnectionPool(
             network_backend=GuardedBackend(self._guard),
             max_connections=AT_ONCE,
@@ -44,7 +47,10 @@ class Poster:
             yield
 
     async def post(self, delivery: WebhookDelivery, body: bytes) -> tuple[int | None, str]:
-        """The status of the answer, None where there was none; and in words, which hold no secret of the URL."""
+        """Send a delivery. Returns the HTTP status, or None where there was no answer, and a text for the log.
+
+        The text holds no secret of the URL.
+        """
         if self._pool is None:
             raise RuntimeError("deliveries are sent only while open() is entered")
         url = delivery.webhook.url
@@ -54,7 +60,8 @@ class Poster:
                 asyncio.timeout(TIMEOUT_SECS),
                 self._pool.stream("POST", url, headers=list(fields.items()), content=body) as answer,
             ):
-                return answer.status, f"{answer.status}"  # what it says does not matter, however long
+                # The body of the answer is not read, however long it is.
+                return answer.status, f"{answer.status}"
         except AddressRefused as error:
             return None, str(error)
         except FAILURES as error:
@@ -64,7 +71,7 @@ class Poster:
 
 
 def _authorization(url: str) -> dict[str, str]:
-    """User and password of a URL are sent as every HTTP client does it (RFC 7617)."""
+    """Return user and password of a URL as a header, as every HTTP client sends them (RFC 7617)."""
     parts = urlsplit(url)
     if parts.username is None and parts.password is None:
         return {}

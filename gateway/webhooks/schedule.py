@@ -1,41 +1,44 @@
-"""When a delivery is tried, and what becomes of it after a try. Pure.
+"""What becomes of a delivery after an attempt, and when the next attempt is made. Pure.
 
-The tries of the first in line are counted in the state of its queue (QueueState), so that the count does not depend on how
-often a gateway died over it.
+The attempts of the first delivery of a queue are counted in the state of the queue (schemas.webhooks.QueueState), so that the
+count survives the death of a gateway.
 """
 
 import msgspec
 
 BACKOFF_SECS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""How long to wait before each try after the first."""
+"""Seconds before each attempt after the first."""
 GONE = 410
+"""The HTTP status with which a receiver unregisters its URL."""
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    pass
+    """The receiver has taken it."""
 
 
 class TryAgain(msgspec.Struct, frozen=True):
+    """Another attempt follows after this delay."""
+
     delay_secs: float
 
 
 class GiveUp(msgspec.Struct, frozen=True):
-    pass
+    """All attempts have failed: it becomes a dead letter."""
 
 
 class Drop(msgspec.Struct, frozen=True):
-    """It was worth one try and no more."""
+    """It has failed and was worth one attempt only, as progress is."""
 
 
 class Unregister(msgspec.Struct, frozen=True):
-    """The receiver says that it is gone for good."""
+    """The receiver has answered that it is gone for good."""
 
 
 Decision = Delivered | TryAgain | GiveUp | Drop | Unregister
 
 
 def parse_backoff(text: str) -> tuple[float, ...]:
-    """`1,2,4,8,16`: seconds; empty: one try and no more. Raises ValueError."""
+    """Return the delays that a text such as `1,2,4,8,16` names, in seconds. Empty means one attempt. Raises ValueError."""
     delays = tuple(float(part) for part in text.split(",") if part.strip())
     if any(not 0 <= delay <= 24 * 3600 for delay in delays):
         raise ValueError("each delay must be between 0 seconds and a day")
@@ -45,7 +48,10 @@ def parse_backoff(text: str) -> tuple[float, ...]:
 def after_try(
     number: int, status: int | None, backoff_secs: tuple[float, ...], *, once: bool = False
 ) -> Decision:
-    """`number` of this try, from 1; `status` of the answer, None where there was none; `once`: it is not tried again."""
+    """Decide after attempt `number`, which is 1-based.
+
+    `status` is the HTTP status of the answer, or None where there was none. With `once` no further attempt is made.
+    """
     if status is not None and 200 <= status < 300:
         return Delivered()
     if status == GONE:

@@ -1,6 +1,6 @@
-"""Deliveries become POSTs: which URLs have something waiting is found out, and each has its turns.
+"""Sends deliveries: finds out which URLs have some waiting, and gives each its turns.
 
-A delivery is a message until it is settled, so a crash or a restart loses none.
+A delivery is a message in JetStream until it is settled, so that a crash or a restart loses none.
 """
 
 import asyncio
@@ -22,17 +22,19 @@ from schemas.urls import host_and_port
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 2.0
-"""How often it is asked whether the stream has grown: a hint may be lost, or its gateway dead."""
+"""How often the stream is asked whether it has grown: a hint may be lost, or its gateway dead."""
 FULL_LOOK_SECS = 10.0
-"""How often all that waits is looked at."""
+"""How often all waiting deliveries are looked at."""
 BROKER_RETRY_SECS = 1.0
 NET_RETRY_SECS = 60.0
-"""After something that should not happen."""
+"""Pause of a URL after an unexpected error."""
 STRANGERS_AT_ONCE = 4
-"""First deliveries that are looked at, at once."""
+"""How many first deliveries are read at a time."""
 
 
 class Sender:
+    """The webhook task of one gateway."""
+
     def __init__(self, planner: DeliveryPlanner, means: Means) -> None:
         self._planner, self._means = planner, means
         self._agenda = Agenda()
@@ -40,7 +42,7 @@ class Sender:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Deliver while inside. What is under way at the end is offered to the other gateways."""
+        """Plan and deliver while the block runs. At its end, unfinished work is offered to the other gateways."""
         async with self._means.poster.open(), run_in_background(self._run(), name="webhooks"):
             yield
 
@@ -49,7 +51,7 @@ class Sender:
             tasks.create_task(self._planner.run(), name="plan deliveries")
             tasks.create_task(self._look(), name="look for deliveries")
             for _ in range(STRANGERS_AT_ONCE):
-                tasks.create_task(self._meet_strangers(), name="look at first deliveries")
+                tasks.create_task(self._find_hosts(), name="look at first deliveries")
             while True:
                 self._changed.clear()
                 now = self._now()
@@ -58,7 +60,7 @@ class Sender:
                 await self._until(self._agenda.next_time(now))
 
     async def _until(self, at: float | None) -> None:
-        """Until then, or until something has changed."""
+        """Wait until that time, or until something has changed."""
         try:
             async with asyncio.timeout_at(at):
                 await self._changed.wait()
@@ -99,7 +101,7 @@ class Sender:
         self._wake()
 
     async def _look(self) -> None:
-        """A hint tells of what is stored while this gateway lives; everything else is found here."""
+        """Look at the stream now and then. Hints announce what is stored while this gateway runs; this finds everything else."""
         seen, full_at = -1, 0.0
         while True:
             try:
@@ -113,8 +115,8 @@ class Sender:
                 log.warning("it cannot be seen which webhooks wait: %s", error)
             await asyncio.sleep(LOOK_SECS)
 
-    async def _meet_strangers(self) -> None:
-        """The lane of a URL depends on its host, which stands in its deliveries."""
+    async def _find_hosts(self) -> None:
+        """Read the first delivery of URLs that nothing is known of, because their lane depends on the host in it."""
         while True:
             webhook_id = self._agenda.stranger()
             if webhook_id is None:
@@ -136,7 +138,7 @@ class Sender:
 
 
 def _host(first: Waiting) -> str:
-    """Of what is no delivery: none. Its turn will tell why."""
+    """Return host and port of a delivery; empty where it cannot be read, which its turn then reports."""
     try:
         return host_and_port(inputs.DELIVERY.read(first.body).webhook.url)
     except inputs.Unreadable:

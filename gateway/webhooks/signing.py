@@ -1,8 +1,8 @@
 """Standard Webhooks: the headers of a delivery. Pure.
 
-The signed text is `id.timestamp.body`, the signature `v1,` and the HMAC-SHA256 in base64. While secrets are rotated two
-signatures are sent, divided by a space. By hand because it is one call of hmac, for which the library standardwebhooks
-would bring five packages along; the tests hold it against an example that was signed with that library.
+The signed text is `id.timestamp.body`, and the signature is `v1,` with the HMAC-SHA256 in base64. While secrets are rotated, two
+signatures are sent, separated by a space. It is written by hand because it is one call of hmac, and the library standardwebhooks
+would bring five packages; a test compares it with an example that was signed by that library.
 """
 
 import base64
@@ -13,11 +13,15 @@ from collections.abc import Sequence
 from datetime import datetime
 
 PREFIX = "whsec_"
+"""What the secrets of Standard Webhooks begin with; base64 follows."""
 MAX_SECRETS = 2
 
 
 def parse_secrets(text: str) -> list[bytes]:
-    """One secret, or two divided by a comma, the new one first: `whsec_` and base64, or plain text. Raises ValueError."""
+    """Return one secret, or two that are separated by a comma, the new one first. Raises ValueError.
+
+    A secret is `whsec_` and base64, or plain text.
+    """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if len(parts) > MAX_SECRETS:
         raise ValueError(f"there can be {MAX_SECRETS} secrets at the most")
@@ -34,7 +38,7 @@ def _key(secret: str) -> bytes:
 
 
 def headers(delivery_id: str, now: datetime, body: bytes, secrets: Sequence[bytes]) -> dict[str, str]:
-    """`now` is the time of this try."""
+    """Return the headers of one attempt, which is made at `now`."""
     timestamp = str(int(now.timestamp()))
     found = {
         "content-type": "application/json",

@@ -1,4 +1,4 @@
-"""One turn of a URL: what waits for it is delivered in order, until nothing is left, a try fails, or others shall go on."""
+"""One turn of a URL: its deliveries are sent in order, until none is left, an attempt fails, or the time of the turn is over."""
 
 import asyncio
 import logging
@@ -25,23 +25,25 @@ from schemas.webhooks import PROGRESS_SECS, WebhookDelivery, job_notice
 log = logging.getLogger(__name__)
 
 TURN_SECS = 0.5
-"""No delivery is begun after so long: another URL of the lane has its turn first."""
+"""No delivery is begun after this time, because other URLs of the lane have their turns first."""
 STRAY = "stray"
-"""Stands in a dead letter's subject for an id that can be none."""
+"""Stands in the subject of a dead letter in place of an id that is invalid."""
 
 
 class TurnEnd(msgspec.Struct, kw_only=True, frozen=True):
+    """How a turn has ended."""
+
     again_secs: float | None
-    """When the next turn may begin; None where nothing waits."""
+    """Seconds until the next turn may begin; None where nothing waits."""
     is_due_then: bool = False
-    """True where a turn before would be of no use."""
+    """Whether a turn before that would be useless."""
     well: bool | None = None
     """Whether the last delivery was taken, and fast; None where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
-    """What turns work with."""
+    """What all turns of a gateway share."""
 
     queues: WebhookQueues
     urls: WebhookUrls
@@ -52,8 +54,12 @@ class Means:
 
 
 async def take_turn(means: Means, webhook_id: str) -> TurnEnd:
-    """Raises Unavailable: then the claim is kept for the next turn of this gateway, or until it runs out."""
-    if not subjects.is_job_id(webhook_id):  # the same letters: it becomes a key
+    """Claim the queue of a URL, and deliver from it.
+
+    Raises Unavailable; then the claim is kept for the next turn of this gateway, or until it runs out.
+    """
+    # The id becomes a key, which may have the letters of a job id.
+    if not subjects.is_job_id(webhook_id):
         return await _clear_strays(means, webhook_id)
     claim = await means.queues.claim(webhook_id)
     if isinstance(claim, NotNow):
@@ -87,13 +93,16 @@ async def _bury(means: Means, waiting: Waiting, body: bytes, reason: str) -> Non
 
 
 class _Turn:
+    """One turn whose queue is claimed."""
+
     def __init__(self, means: Means, claim: Claim) -> None:
         self._means, self._claim = means, claim
         self._well: bool | None = None
         self._works = False
-        """A delivery of this turn has succeeded, and that is told."""
+        """Whether a delivery of this turn has succeeded, and the URL is marked as working."""
 
     async def run(self) -> TurnEnd:
+        """Deliver until the turn ends. Raises Conflict where another gateway has taken the queue, Unavailable."""
         queues, claim, begun = self._means.queues, self._claim, time.monotonic()
         while (waiting := await queues.first(claim.webhook_id)) is not None:
             if time.monotonic() - begun > TURN_SECS:
@@ -102,12 +111,12 @@ class _Turn:
             if (ended := await self._settle(waiting)) is not None:
                 return ended
         await queues.release(claim)
-        # What was stored before the release may have been offered to a gateway that could not claim the queue then.
+        # A delivery that was stored before the release may have been offered to a gateway that could not claim the queue.
         left = await queues.first(claim.webhook_id) is not None
         return TurnEnd(again_secs=0.0 if left else None, well=self._well)
 
     async def _settle(self, waiting: Waiting) -> TurnEnd | None:
-        """None where it is out of the queue. The net for whatever cannot be used: it is a dead letter, and the next one comes."""
+        """Deliver one message, or make a dead letter of one that cannot be used. Returns None where the next one may follow."""
         try:
             return await self._handle(waiting)
         except Refused as error:
@@ -135,10 +144,10 @@ class _Turn:
             log.info("webhook %s to %s is out of date", delivery.type, shown(delivery.webhook.url))
             await self._means.queues.remove(waiting)
             return None
-        return await self._try(waiting, delivery, body)
+        return await self._attempt(waiting, delivery, body)
 
     async def _body(self, delivery: WebhookDelivery) -> bytes | None:
-        """What is POSTed; None for a job that is erased. Raises Unavailable."""
+        """Return the body of the POST; None for a job that is erased. Raises Unavailable."""
         if delivery.record is None:
             return msgspec.json.encode(delivery.model)
         record, jobs = delivery.record, self._means.jobs
@@ -147,7 +156,7 @@ class _Turn:
         job = await jobs.view(record) if has_ended(record) else to_job(record, [])
         return msgspec.json.encode(job_notice(delivery.type, job))
 
-    async def _try(self, waiting: Waiting, delivery: WebhookDelivery, body: bytes) -> TurnEnd | None:
+    async def _attempt(self, waiting: Waiting, delivery: WebhookDelivery, body: bytes) -> TurnEnd | None:
         means, claim = self._means, self._claim
         await means.queues.renew(claim)
         tries = 1 + (claim.state.tries if claim.state.seq == waiting.seq else 0)
@@ -177,7 +186,8 @@ class _Turn:
             case Unregister():
                 log.info("%s; unregistered", told)
                 await means.queues.remove(waiting)
-                if await means.urls.remove(claim.webhook_id):  # with all that waits, and our claim
+                if await means.urls.remove(claim.webhook_id):
+                    # Its waiting deliveries and our claim are removed as well.
                     return TurnEnd(again_secs=None, well=self._well)
         return None
 
