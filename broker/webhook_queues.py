@@ -1,60 +1,59 @@
-"""The deliveries that wait for a URL are a queue of their own, and one gateway at a time works on it.
+"""The queue of each webhook URL: its deliveries in order, on which one gateway at a time works.
 
-The stream WHISPER_WEBHOOKS has no consumer: the first message of a subject is read by the stream's leader and deleted once
-it is settled. Whose turn it is stands in WHISPER_WEBHOOK_QUEUES, changed by compare-and-set. A queue whose next try is not due
-costs nothing: no message is handed out and put back (docs/adr/0015).
+The stream WHISPER_WEBHOOKS has no consumer: the first message of a subject is read from the stream's leader, and deleted when it
+is settled. The bucket WHISPER_WEBHOOK_QUEUES says which gateway works on a queue, by compare-and-set. A queue whose next attempt is
+not due costs nothing, because no message is delivered and put back (docs/adr/0015).
 """
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
-from nats.js.kv import KeyValue
 
+from broker.bucket import Bucket
 from broker.connection import goodbye, mapped_errors
 from broker.deleting import delete_message
-from broker.errors import Conflict, Unavailable
+from broker.errors import Conflict
 from broker.scanning import scan
-from broker.topology.declared import KV_KEY, KV_STREAM
-from schemas import inputs, subjects
+from broker.stream_info import StreamInfo, stream_info
+from broker.webhooks import open_queue_states
+from schemas import subjects
 from schemas.webhooks import QueueState
 
 LEASE_SECS = 15.0
-"""A gateway that has not renewed its claim for so long is dead, and another one goes on. A try takes 10 s at the most."""
+"""A claim that is older is free for another gateway. An attempt takes 10 s at the most."""
 RENEW_SECS = 2.0
-"""A claim is renewed before a try unless it is younger than this: so the try ends before the claim does."""
+"""A claim that is older is renewed before an attempt, so that the attempt ends before the claim does."""
 MAX_DELAY_SECS = 24 * 3600.0
-"""Whatever an entry says: WEBHOOK_BACKOFF allows no more."""
-REQUEST_SECS = 10.0
+"""Limit of the delay that an entry may ask for: WEBHOOK_BACKOFF allows no more."""
 GATEWAYS = "gateways"
-"""The queue group that a hint goes to one member of."""
+"""The queue group of the gateways: each hint goes to one of them."""
 
 
 class Waiting(msgspec.Struct, kw_only=True, frozen=True):
-    """The first delivery in a queue, as it is stored."""
+    """A delivery as it is stored."""
 
     seq: int
     subject: str
     body: bytes
     age_secs: float
-    """How long it has been stored, by the server's clock."""
+    """Seconds since it was stored, by the server's clock."""
 
 
 class Claim(msgspec.Struct, kw_only=True):
-    """A queue that is ours."""
+    """Our claim on a queue."""
 
     webhook_id: str
     revision: int
     state: QueueState
     renewed_at: float
-    """By the monotonic clock."""
+    """On time.monotonic."""
 
 
 class NotNow(msgspec.Struct, kw_only=True, frozen=True):
@@ -62,55 +61,59 @@ class NotNow(msgspec.Struct, kw_only=True, frozen=True):
 
     secs: float
     is_due_then: bool
-    """True where its next try is due then, whatever else comes; False where another gateway has it until then."""
+    """Whether its next attempt is due then, so that nothing can be done before. Otherwise another gateway has it until then."""
 
 
 class ServerClock:
-    """nats-server's time, so that two gateways whose clocks differ agree on what is due."""
+    """The clock of nats-server, so that two gateways whose clocks differ agree on what is due."""
 
     def __init__(self) -> None:
         self._told: datetime | None = None
         self._told_at = 0.0
 
     def set(self, told: datetime) -> None:
+        """Set the clock to a time that the server has sent just now."""
         self._told, self._told_at = told, time.monotonic()
 
     def now(self) -> datetime:
-        """Raises RuntimeError before the first answer of the server."""
+        """Return the server's time. Raises RuntimeError before `set`."""
         if self._told is None:
             raise RuntimeError("the server's time is not known yet")
         return self._told + timedelta(seconds=time.monotonic() - self._told_at)
 
     def age_secs(self, stored: datetime) -> float:
-        """Of what the server has stored. Its time is known a moment late, so what is new would seem to be of the future."""
+        """Return the age of a stored message. Never negative, although our clock is a moment behind the server's."""
         return max(0.0, (self.now() - stored).total_seconds())
 
 
 class WebhookQueues:
-    def __init__(self, js: JetStreamContext, bucket: KeyValue, owner: str, lease_secs: float) -> None:
+    """The queues of all URLs, as one gateway works on them."""
+
+    def __init__(
+        self, js: JetStreamContext, bucket: Bucket[QueueState], owner: str, lease_secs: float
+    ) -> None:
         self._js, self._bucket, self._owner, self.lease_secs = js, bucket, owner, lease_secs
         self.clock = ServerClock()
 
     @classmethod
     async def open(cls, js: JetStreamContext, owner: str, lease_secs: float = LEASE_SECS) -> "WebhookQueues":
         """`owner` names this gateway, and is different for each process. Raises Unavailable."""
-        with mapped_errors():
-            queues = cls(js, await js.key_value(subjects.WEBHOOK_QUEUES_BUCKET), owner, lease_secs)
+        queues = cls(js, await open_queue_states(js), owner, lease_secs)
         await queues.last_sequence()
         return queues
 
     async def last_sequence(self) -> int:
-        """Of the stream: where it has not grown nothing new waits. Raises Unavailable."""
+        """Return the last sequence of the stream: while it does not grow, nothing new waits. Raises Unavailable."""
         return (await self._info("")).state.last_seq
 
     async def waiting(self) -> list[str]:
-        """Every URL for which something waits. Raises Unavailable."""
+        """Return the id of every URL that has deliveries waiting. Raises Unavailable."""
         found = await self._info(subjects.ALL_WEBHOOKS)
         return [subjects.last_token(subject) for subject in found.state.subjects]
 
     @asynccontextmanager
     async def hints(self, deliver: Callable[[str], Awaitable[None]]) -> AsyncIterator[None]:
-        """Call `deliver` with the id of each URL for which something is stored. One gateway gets each hint."""
+        """Call `deliver` with the id of a URL each time that a delivery is stored for it. Each hint goes to one gateway."""
 
         async def on_message(message: Msg) -> None:
             await deliver(subjects.last_token(message.subject))
@@ -126,11 +129,18 @@ class WebhookQueues:
                 await subscription.unsubscribe()
 
     async def first(self, webhook_id: str) -> Waiting | None:
-        """The oldest delivery for a URL; None also for what can be no id (`strays`). Raises Unavailable."""
+        """Return the oldest delivery of a URL; None where there is none, or where the id is invalid. Raises Unavailable."""
         if not subjects.is_job_id(webhook_id):
             return None
-        found = await self._get(subjects.WEBHOOKS_STREAM, subjects.webhook(webhook_id), first=True)
-        if found is None or found.time is None:
+        with mapped_errors():
+            try:
+                # Not a direct get: a replica may be behind what we have just deleted.
+                found = await self._js.get_msg(
+                    subjects.WEBHOOKS_STREAM, seq=1, subject=subjects.webhook(webhook_id), next=True
+                )
+            except NotFoundError:
+                return None
+        if found.time is None:
             return None
         return Waiting(
             seq=found.seq or 0,
@@ -140,7 +150,10 @@ class WebhookQueues:
         )
 
     async def strays(self, token: str) -> list[Waiting]:
-        """What is stored on a subject that is no URL's. Its token may be a wildcard: nothing else is given. Raises Unavailable."""
+        """Return what is stored on the subject of an invalid id, and on no other, also where the id is a wildcard.
+
+        Raises Unavailable.
+        """
         found = scan(self._js, subjects.WEBHOOKS_STREAM, subjects.ALL_WEBHOOKS)
         return [
             Waiting(seq=stored.seq, subject=stored.subject, body=stored.body, age_secs=0.0)
@@ -149,17 +162,16 @@ class WebhookQueues:
         ]
 
     async def remove(self, waiting: Waiting) -> None:
-        """It is settled. Raises Unavailable."""
+        """Delete a delivery that is settled. Raises Unavailable."""
         await delete_message(self._js, subjects.WEBHOOKS_STREAM, waiting.seq)
 
     async def claim(self, webhook_id: str) -> Claim | NotNow:
-        """Raises Unavailable."""
-        key = KV_KEY.format(subjects.WEBHOOK_QUEUES_BUCKET, webhook_id)
-        found = await self._get(KV_STREAM.format(subjects.WEBHOOK_QUEUES_BUCKET), key)
-        state, revision = QueueState(), 0
-        if found is not None and found.time is not None:
-            state, revision = _read_state(found.data or b""), found.seq or 0
-            age = self.clock.age_secs(found.time)
+        """Claim the queue of a URL, or say when that may be tried again. Raises Unavailable."""
+        entry = await self._bucket.get_from_leader(webhook_id)
+        # A state that cannot be read is nobody's claim.
+        state, revision = entry.value or QueueState(), entry.revision
+        if entry.stored_at is not None:
+            age = self.clock.age_secs(entry.stored_at)
             if state.owner not in (None, self._owner) and age < self.lease_secs:
                 return NotNow(secs=self.lease_secs - age, is_due_then=False)
             delay = min(state.delay_secs, MAX_DELAY_SECS)
@@ -173,71 +185,33 @@ class WebhookQueues:
         return claim
 
     async def renew(self, claim: Claim) -> None:
-        """Raises Conflict where it is another gateway's by now, Unavailable."""
+        """Renew a claim that is not fresh. Raises Conflict where another gateway has the queue by now, Unavailable."""
         if time.monotonic() - claim.renewed_at > RENEW_SECS:
             await self._write(claim)
 
     async def put_off(self, claim: Claim, seq: int, tries: int, delay_secs: float) -> None:
-        """Release the claim after a try of delivery `seq` that failed. Raises Conflict, Unavailable."""
+        """Release the claim after a failed attempt at the delivery `seq`; the next one is due in `delay_secs`.
+
+        Raises Conflict, Unavailable.
+        """
         await self._write(claim, owner=None, seq=seq, tries=tries, delay_secs=delay_secs)
 
     async def release(self, claim: Claim) -> None:
-        """Raises Conflict, Unavailable."""
+        """Give the claim back. Raises Conflict, Unavailable."""
         await self._write(claim, owner=None)
 
     async def offer(self, webhook_id: str) -> None:
-        """Tell a gateway that this queue can be claimed. Raises Unavailable."""
+        """Send one of the gateways a hint that this queue can be claimed. Raises Unavailable."""
         with mapped_errors():
             await self._js._nc.publish(subjects.webhook_waiting(webhook_id))
 
     async def _write(self, claim: Claim, **changes: Any) -> None:
         begun = time.monotonic()
         state = msgspec.structs.replace(claim.state, **changes)
-        with mapped_errors():
-            claim.revision = await self._bucket.update(
-                claim.webhook_id, msgspec.json.encode(state), last=claim.revision
-            )
+        claim.revision = await self._bucket.update(claim.webhook_id, state, claim.revision)
         claim.state, claim.renewed_at = state, begun
 
-    async def _info(self, pattern: str) -> "_Info":
-        """Decoded here: with ten thousand subjects nats-py's way of it would hold up the loop."""
-        request = msgspec.json.encode({"subjects_filter": pattern}) if pattern else b""
-        subject = f"$JS.API.STREAM.INFO.{subjects.WEBHOOKS_STREAM}"
-        with mapped_errors():
-            answer = await self._js._nc.request(subject, request, timeout=REQUEST_SECS)
-        info = msgspec.json.decode(answer.data, type=_Info)
-        if info.error is not None:
-            raise Unavailable(f"{subjects.WEBHOOKS_STREAM}: {info.error}")
+    async def _info(self, pattern: str) -> StreamInfo:
+        info = await stream_info(self._js, subjects.WEBHOOKS_STREAM, pattern)
         self.clock.set(info.ts)
         return info
-
-    async def _get(self, stream: str, subject: str, *, first: bool = False) -> RawStreamMsg | None:
-        """The first or the last message of a subject, from the leader: a replica may be behind what we have just done."""
-        with mapped_errors():
-            try:
-                if first:
-                    return await self._js.get_msg(stream, seq=1, subject=subject, next=True)
-                return await self._js.get_msg(stream, subject=subject)
-            except NotFoundError:
-                return None
-
-
-class _State(msgspec.Struct):
-    last_seq: int = 0
-    subjects: dict[str, int] = {}
-
-
-class _Info(msgspec.Struct):
-    """What is needed of a STREAM.INFO response."""
-
-    ts: datetime = datetime.min.replace(tzinfo=UTC)
-    state: _State = msgspec.field(default_factory=_State)
-    error: dict[str, object] | None = None
-
-
-def _read_state(body: bytes) -> QueueState:
-    """What cannot be read is nobody's claim."""
-    try:
-        return inputs.WEBHOOK_QUEUE.read(body)
-    except inputs.Unreadable:
-        return QueueState()

@@ -1,116 +1,104 @@
-"""Registered webhook URLs, and what becomes a delivery to them. Shared by all gateways."""
+"""Registered webhook URLs, and the events that become deliveries to them. Shared by all gateways."""
 
-import logging
 from datetime import datetime
+from typing import Self
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import Header
-from nats.js.errors import KeyNotFoundError
-from nats.js.kv import KeyValue
 
+from broker.bucket import Bucket
 from broker.connection import mapped_errors
 from broker.errors import Conflict
 from broker.pulling import Puller
-from broker.scanning import scan
-from broker.topology.declared import KV_KEY, KV_STREAM
 from schemas import inputs, subjects
-from schemas.webhooks import RegisteredWebhook, Webhook, WebhookDelivery
-
-log = logging.getLogger(__name__)
-
-URLS_STREAM = KV_STREAM.format(subjects.WEBHOOK_URLS_BUCKET)
-QUEUES_STREAM = KV_STREAM.format(subjects.WEBHOOK_QUEUES_BUCKET)
+from schemas.webhooks import QueueState, RegisteredWebhook, Webhook, WebhookDelivery
 
 
 class WebhookUrls:
     """The bucket WHISPER_WEBHOOK_URLS."""
 
-    def __init__(self, js: JetStreamContext, bucket: KeyValue) -> None:
-        self._js, self._bucket = js, bucket
+    def __init__(
+        self,
+        js: JetStreamContext,
+        bucket: Bucket[RegisteredWebhook],
+        states: Bucket[QueueState],
+    ) -> None:
+        self._js, self._bucket, self._states = js, bucket, states
 
     @classmethod
-    async def open(cls, js: JetStreamContext) -> "WebhookUrls":
-        with mapped_errors():
-            return cls(js, await js.key_value(subjects.WEBHOOK_URLS_BUCKET))
+    async def open(cls, js: JetStreamContext) -> Self:
+        """Raises Unavailable."""
+        bucket = await Bucket.open(
+            js, subjects.WEBHOOK_URLS_BUCKET, lambda _key, body: inputs.WEBHOOK_URL.read(body)
+        )
+        return cls(js, bucket, await open_queue_states(js))
 
     async def register(self, webhook: Webhook) -> None:
-        """Idempotent. Raises Unavailable."""
+        """Remember a URL. Idempotent. Raises Unavailable."""
         fields = {name: getattr(webhook, name) for name in Webhook.__struct_fields__}
         try:
-            with mapped_errors():
-                await self._bucket.create(webhook.id, msgspec.json.encode(RegisteredWebhook(**fields)))
+            await self._bucket.create(webhook.id, RegisteredWebhook(**fields))
         except Conflict:
             return
 
     async def is_registered(self, webhook_id: str) -> bool:
-        """Raises Unavailable."""
-        return await self._get(webhook_id) is not None
+        """Whether there is such a URL, also where its entry cannot be read. Raises Unavailable."""
+        return (await self._bucket.get(webhook_id)).is_there
 
     async def registered(self) -> list[RegisteredWebhook]:
-        """Oldest first; an entry that cannot be read is nobody's. Raises Unavailable."""
-        found = []
-        async for entry in scan(self._js, URLS_STREAM, KV_KEY.format(subjects.WEBHOOK_URLS_BUCKET, ">")):
-            if (webhook := _read(entry.subject, entry.body)) is not None:
-                found.append(webhook)
-        return sorted(found, key=lambda w: (w.created_at, w.id))
+        """Return all URLs, oldest first, without entries that cannot be read. Raises Unavailable."""
+        return sorted([w async for w in self._bucket.values()], key=lambda w: (w.created_at, w.id))
 
     async def mark(self, webhook_id: str, failing_since: datetime | None) -> None:
-        """Keep since when it only fails: the first time counts; None once a delivery has succeeded. Raises Unavailable."""
-        entry = await self._get(webhook_id)
-        webhook = _read(webhook_id, entry.value or b"") if entry is not None else None
-        if entry is None or webhook is None or (webhook.failing_since is None) == (failing_since is None):
+        """Remember since when all deliveries to a URL have failed; None after one has succeeded. Raises Unavailable.
+
+        A time that is there already stays, because the first failure counts.
+        """
+        entry = await self._bucket.get(webhook_id)
+        webhook = entry.value
+        if webhook is None or (webhook.failing_since is None) == (failing_since is None):
             return
         changed = msgspec.structs.replace(webhook, failing_since=failing_since)
         try:
-            with mapped_errors():
-                await self._bucket.update(webhook_id, msgspec.json.encode(changed), last=entry.revision)
+            await self._bucket.update(webhook_id, changed, entry.revision)
         except Conflict:
-            return  # another gateway has just told the same, or it was removed
+            # Another gateway has just written the same, or the URL was removed.
+            return
 
     async def remove(self, webhook_id: str) -> bool:
-        """Forget a URL and what waits for it; False where there is none. Raises Unavailable."""
+        """Remove a URL and the deliveries that wait for it. Returns False where there is none. Raises Unavailable."""
         if not await self.is_registered(webhook_id):
             return False
+        await self._bucket.purge(webhook_id)
         with mapped_errors():
-            key = KV_KEY.format(subjects.WEBHOOK_URLS_BUCKET, webhook_id)
-            await self._js.purge_stream(URLS_STREAM, subject=key)
-            # By its subject: no consumer reads this stream that could lose its place (broker/deleting.py).
+            # A purge by subject is safe here, because no consumer reads this stream (broker/deleting.py).
             await self._js.purge_stream(subjects.WEBHOOKS_STREAM, subject=subjects.webhook(webhook_id))
-            state = KV_KEY.format(subjects.WEBHOOK_QUEUES_BUCKET, webhook_id)
-            await self._js.purge_stream(QUEUES_STREAM, subject=state)
+        await self._states.purge(webhook_id)
         return True
 
-    async def _get(self, webhook_id: str) -> KeyValue.Entry | None:
-        with mapped_errors():
-            try:
-                return await self._bucket.get(webhook_id)
-            except KeyNotFoundError:
-                return None
 
-
-def _read(name: str, body: bytes) -> RegisteredWebhook | None:
-    try:
-        return inputs.WEBHOOK_URL.read(body)
-    except inputs.Unreadable as error:
-        log.warning("%s is no webhook: %s", name, error)
-        return None
+async def open_queue_states(js: JetStreamContext) -> Bucket[QueueState]:
+    """Open the bucket WHISPER_WEBHOOK_QUEUES: which gateway works on the queue of a URL. Raises Unavailable."""
+    return await Bucket.open(
+        js, subjects.WEBHOOK_QUEUES_BUCKET, lambda _key, body: inputs.WEBHOOK_QUEUE.read(body)
+    )
 
 
 class WebhookDeliveries:
-    """Where deliveries come from, and go to: events are pulled, deliveries are stored."""
+    """The events that deliveries are planned from, and the stream WHISPER_WEBHOOKS that keeps the deliveries."""
 
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
         self._events = Puller(js, subjects.EVENTS_STREAM, subjects.WEBHOOK_EVENTS_CONSUMER)
 
     async def next_event(self) -> Msg:
-        """The next event that webhooks are told of, or that brings one; one at a time over all gateways."""
+        """Wait for the next event that concerns webhooks. One event at a time is given out among all gateways. Raises Unavailable."""
         return await self._events.next()
 
     async def add(self, delivery: WebhookDelivery) -> None:
-        """Once per id and round, within the duplicate window. Raises Unavailable, Refused."""
+        """Store a delivery, once for its id, round and number within the duplicate window. Raises Unavailable, Refused."""
         with mapped_errors():
             await self._js.publish(
                 subjects.webhook(delivery.webhook.id),

@@ -1,40 +1,35 @@
-"""Which workers are alive: their latest status in a bucket whose keys expire."""
+"""Which workers are alive: the latest status of each, in a bucket whose keys expire."""
 
-import msgspec
+from typing import Self
+
 from nats.js import JetStreamContext
-from nats.js.kv import KeyValue
 
-from broker.connection import mapped_errors
-from broker.reading import usable
-from broker.scanning import scan
-from broker.topology.declared import KV_KEY, KV_STREAM
+from broker.bucket import Bucket
 from schemas.inputs import WORKER_STATUS
 from schemas.model import WorkerStatus
 from schemas.subjects import WORKERS_BUCKET
 
 
 class WorkerStatuses:
-    def __init__(self, js: JetStreamContext, bucket: KeyValue) -> None:
-        self._js, self._bucket = js, bucket
+    """The bucket WHISPER_WORKERS."""
+
+    def __init__(self, bucket: Bucket[WorkerStatus]) -> None:
+        self._bucket = bucket
 
     @classmethod
-    async def open(cls, js: JetStreamContext) -> "WorkerStatuses":
-        with mapped_errors():
-            return cls(js, await js.key_value(WORKERS_BUCKET))
+    async def open(cls, js: JetStreamContext) -> Self:
+        """Raises Unavailable."""
+        return cls(await Bucket.open(js, WORKERS_BUCKET, lambda _key, body: WORKER_STATUS.read(body)))
 
     async def tell(self, status: WorkerStatus) -> None:
-        """Raises Unavailable."""
-        with mapped_errors():
-            await self._bucket.put(status.worker_id, msgspec.json.encode(status))
+        """Write a worker's status, which expires unless it is written again. Raises Unavailable."""
+        await self._bucket.put(status.worker_id, status)
 
     async def forget(self, worker_id: str) -> None:
-        """The worker stops in order. Raises Unavailable."""
-        with mapped_errors():
-            key = KV_KEY.format(WORKERS_BUCKET, worker_id)
-            await self._js.purge_stream(KV_STREAM.format(WORKERS_BUCKET), subject=key)
+        """Remove the status of a worker that stops. Raises Unavailable."""
+        await self._bucket.purge(worker_id)
 
     async def alive(self) -> list[WorkerStatus]:
-        """Sorted by worker id. Raises Unavailable."""
-        found = scan(self._js, KV_STREAM.format(WORKERS_BUCKET), KV_KEY.format(WORKERS_BUCKET, ">"))
-        statuses = [usable(WORKER_STATUS.read, s.subject, s.seq, s.body) async for s in found]
-        return sorted((s for s in statuses if s is not None), key=lambda status: status.worker_id)
+        """Return the statuses that have not expired, sorted by worker id. Raises Unavailable."""
+        found = [status async for status in self._bucket.values()]
+        return sorted(found, key=lambda status: status.worker_id)

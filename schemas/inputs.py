@@ -63,7 +63,7 @@ class Input(Generic[T]):
 
 
 def _entries(bucket: str) -> str:
-    return f"$KV.{bucket}.*"
+    return subjects.kv_key(bucket, "*")
 
 
 SUBMISSION: Input[JobRequest] = Input(JobRequest, subjects.ALL_SUBMITS, "gateways, publishers")

@@ -50,6 +50,17 @@ ORIGIN_HEADER: Final = "Whisper-Subject"
 QUEUED: Final = "queued"
 """The event that nats-server itself makes of a submission (republish): its body is the job request."""
 
+
+def kv_stream(bucket: str) -> str:
+    """Return the stream behind a key-value bucket (NATS ADR-8)."""
+    return f"KV_{bucket}"
+
+
+def kv_key(bucket: str, key: str) -> str:
+    """Return the subject of a key in a key-value bucket; `>` and `*` are wildcards (NATS ADR-8)."""
+    return f"$KV.{bucket}.{key}"
+
+
 _JOB_ID = re.compile(ID_PATTERN)
 
 

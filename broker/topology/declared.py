@@ -36,8 +36,8 @@ WEBHOOK_ACK_WAIT_SECS = 15.0
 """How long a gateway may take for one event before another does it again; it says that it lives where it takes longer."""
 WORKER_TTL_SECS = 10.0
 """A worker's status expires so long after its last sign of life."""
-KV_STREAM, OBJECT_STREAM = "KV_{}", "OBJ_{}"
-KV_KEY = "$KV.{}.{}"
+OBJECT_STREAM = "OBJ_{}"
+"""Name of the stream behind an object bucket (NATS ADR-20)."""
 AUDIO_STREAM = OBJECT_STREAM.format(subjects.AUDIO_BUCKET)
 
 Settings = TypeVar("Settings", bound=BrokerSettings)
@@ -153,8 +153,8 @@ def buckets(settings: BrokerSettings) -> list[StreamConfig]:
 def _key_values(bucket: str, settings: BrokerSettings, ttl: float | None) -> StreamConfig:
     """On disk: a bucket in memory is gone after a restart of the server, and nobody would make it again."""
     return StreamConfig(
-        name=KV_STREAM.format(bucket),
-        subjects=[f"$KV.{bucket}.>"],
+        name=subjects.kv_stream(bucket),
+        subjects=[subjects.kv_key(bucket, ">")],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         num_replicas=settings.nats_replicas,

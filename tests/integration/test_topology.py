@@ -61,7 +61,7 @@ async def test_the_audio_bucket_leaves_room_for_everything_else(small: NatsProce
             subjects.webhook("x"),
             subjects.dead(subjects.submit("one")),
             *(
-                topology.KV_KEY.format(bucket, "one")
+                subjects.kv_key(bucket, "one")
                 for bucket in (subjects.RECORDS_BUCKET, subjects.WORKERS_BUCKET)
             ),
         ):

@@ -20,7 +20,6 @@ from nats.js.errors import APIError, NoStreamResponseError
 from broker.errors import BrokerError
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
-from broker.topology.declared import KV_STREAM
 from gateway.sweep import ORPHAN_AGE, superfluous
 from schemas import subjects
 from tests.faults.matrix.checking import TERMINAL, Event, Version
@@ -116,7 +115,7 @@ class View:
         await client.subscribe(subjects.ALL_EVENTS, cb=self._hear)
         await client.flush()
         # The bucket keeps the last version of a record; nats-server copies each to a stream that keeps all.
-        source = StreamSource(name=KV_STREAM.format(subjects.RECORDS_BUCKET))
+        source = StreamSource(name=subjects.kv_stream(subjects.RECORDS_BUCKET))
         await client.jetstream().add_stream(name=VERSIONS, sources=[source], num_replicas=min(len(urls), 3))
         return client
 
