@@ -67,7 +67,7 @@ check: dev
 generate: dev
 	$(BIN)/python -m schemas.export
 	$(BIN)/python -m gateway.openapi
-	$(BIN)/python -m asyncapi.document
+	$(BIN)/python -m asyncapi
 
 # pywhispercpp with CUDA, by the script that the image is built with. Needs nvcc, a C++ compiler, cmake and ninja.
 CUDA_ARCHITECTURES ?= 75

@@ -12,8 +12,9 @@ import httpx
 import nats
 
 from benchmarks.harness import Bench, Row, percentile, row
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.event_log import EventLog
+from broker.settings import BrokerSettings
 from broker.work_queue import WorkQueue
 from schemas.events import Progress
 from schemas.jobs import JobRequest

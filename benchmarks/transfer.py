@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import AUDIO, MIB, Bench, Row, ratios, row
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.object_store import ObjectStore
+from broker.settings import BrokerSettings
 from gpu_worker.audio.decoding import decode
 from gpu_worker.audio.ffmpeg import ffmpeg
 from schemas.subjects import AUDIO_BUCKET

@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.reading import usable
 from broker.scanning import KV_OPERATION, scan
 from broker.stream_info import stream_info

@@ -7,8 +7,8 @@ from nats.js import JetStreamContext
 from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors
 from broker.deleting import delete_message
+from broker.error_mapping import mapped_errors
 from broker.errors import Refused, TooLarge
 from broker.scanning import scan
 from broker.work_queue import publish_once

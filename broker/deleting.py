@@ -11,7 +11,7 @@ import asyncio
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.scanning import scan
 
 NO_SUCH_MESSAGE = frozenset({10037, 10043, 10057})

@@ -11,8 +11,8 @@ from nats.js import JetStreamContext
 from nats.js.api import Header, StreamState
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors
 from broker.deleting import delete_subject
+from broker.error_mapping import mapped_errors
 from broker.errors import Conflict
 from broker.following import Follower
 from broker.reading import usable

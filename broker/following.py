@@ -16,7 +16,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext as _Js
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors, reconnected
+from broker.connection import reconnected
+from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError
 from process.background import run_in_background
 from process.racing import unless

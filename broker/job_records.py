@@ -9,8 +9,8 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from broker.bucket import Bucket
-from broker.connection import mapped_errors
 from broker.deleting import delete_subject
+from broker.error_mapping import mapped_errors
 from broker.errors import Conflict
 from broker.scanning import scan
 from schemas import inputs, subjects

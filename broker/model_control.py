@@ -4,7 +4,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError, Refused
 from schemas.inputs import MODEL_REPLY, Unreadable
 from schemas.model import ModelStatus, UnloadRequest

@@ -9,7 +9,8 @@ from typing import BinaryIO
 from nats.js import JetStreamContext
 from nats.js.client import JetStreamContext as _Js
 
-from broker.connection import mapped_errors, reconnected
+from broker.connection import reconnected
+from broker.error_mapping import mapped_errors
 from broker.errors import ObjectCorrupt, ObjectMissing, Unavailable
 from process.racing import unless
 from schemas.inputs import ObjectMeta

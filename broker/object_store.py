@@ -20,13 +20,13 @@ from nats.js import JetStreamContext
 from nats.js.api import Header, ObjectInfo, ObjectMetaOptions
 from nats.js.errors import NotFoundError
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError, ObjectMissing
 from broker.object_reading import ObjectReader, digest_text
 from broker.pipeline import Pipeline, pipeline
 from broker.reading import usable
 from broker.scanning import Stored, scan
-from broker.topology.declared import OBJECT_STREAM
+from schemas import subjects
 from schemas.inputs import OBJECT_META, ObjectMeta
 from schemas.model import Room
 
@@ -54,7 +54,7 @@ class ObjectStore:
     """One bucket. `js` must have it (topology.ensure)."""
 
     def __init__(self, js: JetStreamContext, bucket: str) -> None:
-        self._js, self._bucket, self._stream = js, bucket, OBJECT_STREAM.format(bucket)
+        self._js, self._bucket, self._stream = js, bucket, subjects.object_stream(bucket)
 
     async def put(self, name: str, source: AsyncIterator[bytes]) -> StoredObject:
         """Store all of `source`. If that fails or is cancelled, nothing of it stays.

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NoStreamResponseError
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError, Unavailable
 
 log = logging.getLogger(__name__)

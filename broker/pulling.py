@@ -12,7 +12,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
-from broker.connection import mapped_errors, reconnected
+from broker.connection import reconnected
+from broker.error_mapping import mapped_errors
 from broker.errors import Unavailable
 from process.racing import unless
 

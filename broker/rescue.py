@@ -9,9 +9,9 @@ import logging
 
 from nats.js import JetStreamContext
 
-from broker.connection import mapped_errors
 from broker.dead_letters import DeadLetters
 from broker.deleting import delete_message
+from broker.error_mapping import mapped_errors
 from broker.errors import AlreadySubmitted, Refused, TooLarge
 from broker.scanning import Stored, scan
 from schemas import subjects

@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 from nats.js import JetStreamContext
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import Unavailable
 
 BATCH = 256

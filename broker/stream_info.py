@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 from nats.js import JetStreamContext
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import Unavailable
 
 REQUEST_SECS = 10.0

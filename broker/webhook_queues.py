@@ -17,8 +17,9 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from broker.bucket import Bucket
-from broker.connection import goodbye, mapped_errors
+from broker.connection import goodbye
 from broker.deleting import delete_message
+from broker.error_mapping import mapped_errors
 from broker.errors import Conflict
 from broker.scanning import scan
 from broker.stream_info import StreamInfo, stream_info

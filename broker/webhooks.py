@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 from nats.js.api import Header
 
 from broker.bucket import Bucket
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import Conflict
 from broker.pulling import Puller
 from schemas import inputs, subjects

@@ -11,9 +11,10 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from broker.connection import BrokerSettings, mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import AlreadySubmitted, BrokerError, StorageFull
 from broker.pulling import Puller
+from broker.settings import BrokerSettings
 from schemas import subjects
 from schemas.jobs import JobRequest
 

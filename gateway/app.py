@@ -12,7 +12,7 @@ from quart import Blueprint, Quart, request
 
 from broker.connection import connect
 from broker.errors import Unavailable
-from broker.topology import declared as topology
+from broker.topology.ensure import ensure
 from gateway.assembly import Gateway, assemble
 from gateway.http import problems, protocol
 from gateway.http.body import PacedBody, PacedConnection, PacedRequest
@@ -98,7 +98,7 @@ Serve: TypeAlias = Callable[[Quart, Callable[[], None], int], Awaitable[None]]
 async def run(settings: GatewaySettings, serve_on: Serve = serve_http) -> None:
     """Serve until cancelled. Raises Unavailable where nats-server cannot be reached at the start."""
     async with connect(settings, "gateway") as (client, js):
-        settings = await topology.ensure(js, settings)
+        settings = await ensure(js, settings)
         gateway: Gateway = await assemble(settings, client, js)
         app = create_app(
             gateway.blueprints, lambda: bool(client.is_connected), settings.upload_idle_timeout_secs

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from broker.connection import BrokerSettings
+from broker.settings import BrokerSettings
 from gateway.admission import JobsWhenUnloaded
 from gateway.webhooks.addresses import Network, parse_networks
 from gateway.webhooks.schedule import BACKOFF_SECS, parse_backoff

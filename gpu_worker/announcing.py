@@ -11,7 +11,7 @@ from broker.connection import goodbye
 from broker.errors import BrokerError
 from broker.event_log import EventLog
 from broker.patience import patiently
-from broker.topology import declared as topology
+from broker.topology import declarations
 from broker.worker_status import WorkerStatuses
 from gpu_worker.machine import Machine
 from gpu_worker.model.model import Model
@@ -20,7 +20,7 @@ from schemas.model import ModelEvent, ModelStatus, Speed, WorkerStatus, event_na
 
 log = logging.getLogger(__name__)
 
-STATUS_SECS = topology.WORKER_TTL_SECS / 4
+STATUS_SECS = declarations.WORKER_TTL_SECS / 4
 """How often the status is written: three writes may be lost before its key expires."""
 MAX_NEWS = 100
 """How many changes of the model's state may wait for nats-server."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 import psutil
 
-from broker.connection import BrokerSettings
+from broker.settings import BrokerSettings
 from gpu_worker.audio.stretches import PlanSettings
 from gpu_worker.engine.library import DEFAULT_LIBRARY, UnknownLibrary, find_library
 from schemas.jobs import MAX_BEAM_SIZE

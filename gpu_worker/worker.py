@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from broker.connection import connect, goodbye
 from broker.patience import patiently
-from broker.topology import declared as topology
+from broker.topology.ensure import ensure
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
 from gpu_worker.announcing import Announcer
@@ -62,7 +62,7 @@ class Worker:
         """Work until cancelled; then give back the jobs in hand and end the engine."""
         name = f"gpu-worker {self._settings.name()}"
         async with connect(self._settings, name) as (client, js):
-            settings = self._settings = await topology.ensure(js, self._settings)
+            settings = self._settings = await ensure(js, self._settings)
             statuses, queue = await WorkerStatuses.open(js), WorkQueue(js, settings)
             storage = await JobStorage.open(js)
             workplace = Workplace(settings, self._model, self._machine, self._spool, self._announcer.measured)

@@ -9,9 +9,9 @@ from typing import Self
 
 
 class Told(StrEnum):
-    """What another process says: a value that this version does not know is read as the member UNKNOWN.
+    """A value that another process reports: one that this version does not know is read as the member UNKNOWN.
 
-    Each subclass has that member, with the value `unknown`.
+    Each subclass must have that member, with the value `unknown`.
     """
 
     @classmethod
@@ -20,10 +20,10 @@ class Told(StrEnum):
 
 
 class Asked(StrEnum):
-    """What a user asked for: a value that this version does not know is kept as it is, and is no member.
+    """A value that a user has asked for: one that this version does not know is kept as it is, and is no member.
 
-    So a record goes through an older process unharmed. Whoever acts on the value asks `is_known` first; both doors
-    refuse a submission with one that is not (schemas/submission.py).
+    So a record passes through an older process unharmed. Code that acts on the value checks `is_known` first, and both doors refuse
+    a submission with an unknown value (schemas/submission.py).
     """
 
     @classmethod
@@ -36,7 +36,9 @@ class Asked(StrEnum):
 
     @property
     def is_known(self) -> bool:
+        """Whether this version knows the value."""
         return self.value in type(self)._value2member_map_
 
 
 MAX_ASKED_CHARS = 256
+"""Limit of an unknown value."""

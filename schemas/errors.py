@@ -7,9 +7,9 @@ from schemas.limits import clipped
 
 
 class ErrorCode(Told):
-    """Stable: clients may switch on these. A new one is added, none is renamed."""
+    """Stable codes that clients may switch on: new ones are added, none is renamed."""
 
-    # What a request can get wrong.
+    # Codes of refused requests.
     INVALID_REQUEST = "invalid_request"
     INVALID_OPTION = "invalid_option"
     MISSING_AUDIO = "missing_audio"
@@ -29,7 +29,7 @@ class ErrorCode(Told):
     BROKER_UNAVAILABLE = "broker_unavailable"
     BROKER_REFUSED = "broker_refused"
     INTERNAL = "internal"
-    # Why a job failed. The first is also why one is refused.
+    # Codes of failed jobs. The first one is also a code of refused requests.
     MODEL_UNAVAILABLE = "model_unavailable"
     AUDIO_MISSING = "audio_missing"
     AUDIO_CORRUPT = "audio_corrupt"
@@ -40,12 +40,12 @@ class ErrorCode(Told):
     AUDIO_TOO_LONG = "audio_too_long"
     DECODE_TIMEOUT = "decode_timeout"
     DECODE_KILLED = "decode_killed"
-    """Of earlier versions: an ffmpeg that somebody kills fails no job any more."""
+    """Used by earlier versions only: an ffmpeg that somebody kills fails no job any more."""
     ENGINE_CRASHED = "engine_crashed"
     WORKER_CRASHED = "worker_crashed"
     TRANSCRIPTION_FAILED = "transcription_failed"
     UNKNOWN = "unknown"
-    """Told by a process of a later version; the sentence beside it says what it is."""
+    """A code of a later version. The sentence beside it says what it is."""
 
 
 HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
@@ -70,7 +70,7 @@ HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.BROKER_REFUSED: (502, "The message broker refuses this"),
     ErrorCode.INTERNAL: (500, "Something went wrong here"),
 }
-"""Codes that an HTTP request can be answered with. The others are found in a job's `error` only."""
+"""HTTP status and title of each code that a request can be answered with. The others stand in a job's `error` only."""
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -90,22 +90,24 @@ class JobError(msgspec.Struct, kw_only=True, frozen=True):
 
     code: ErrorCode
     message: str
-    """Clipped where it is very long: it goes into the job's record and every message about its end."""
+    """Clipped where it is very long, because it goes into the record and into every message about the end of the job."""
 
     def __post_init__(self) -> None:
+        """Clip the message."""
         msgspec.structs.force_setattr(self, "message", clipped(self.message))
 
 
 class RequestError(Exception):
-    """Bad input, found at the edge. `code` must be one of HTTP_STATUS."""
+    """Bad input, found at the edge. Its code must be in HTTP_STATUS."""
 
     def __init__(
         self, code: ErrorCode, detail: str, field: str | None = None, retry_after: int | None = None
     ) -> None:
-        """`retry_after` is in whole seconds."""
+        """`field` names the offending part of the request; `retry_after` is in whole seconds."""
         super().__init__(clipped(detail))
         self.code, self.detail, self.field, self.retry_after = code, clipped(detail), field, retry_after
 
     def problem(self) -> Problem:
+        """Return the body of the answer."""
         status, title = HTTP_STATUS[self.code]
         return Problem(title=title, status=status, detail=self.detail, code=self.code, field=self.field)

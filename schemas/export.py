@@ -1,4 +1,4 @@
-"""Write JSON Schema of every message into schemas/json: `python -m schemas.export`."""
+"""Write the JSON Schema of every message into schemas/json: `python -m schemas.export`."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,7 @@ EXPORTED: dict[str, Any] = {
 
 
 def documents() -> dict[str, bytes]:
-    """File name to content."""
+    """Return the documents: file name to content."""
     return {
         f"{name}.json": msgspec.json.format(msgspec.json.encode(msgspec.json.schema(kind), order="sorted"))
         + b"\n"
@@ -36,6 +36,7 @@ def documents() -> dict[str, bytes]:
 
 
 def main() -> None:
+    """Replace all files of the folder."""
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.glob("*.json"):
         old.unlink()

@@ -1,4 +1,4 @@
-"""Idempotency keys: what a key that comes again means. Pure: the claim that is stored and the time in, standing out."""
+"""Idempotency keys: what it means when a key comes again. Pure."""
 
 import hashlib
 from datetime import timedelta
@@ -11,10 +11,11 @@ from schemas.jobs import VERSION, JobRequest, Timestamp
 from schemas.limits import Label, Token
 
 MAX_KEY_CHARS = 255
+"""Longest Idempotency-Key."""
 RENEW_SECS = 10.0
-"""How often a running upload says that it lives."""
+"""How often a running upload renews its claim."""
 STALE = timedelta(seconds=3 * RENEW_SECS)
-"""An upload that has not said so for longer has died with its gateway."""
+"""A claim without a fingerprint that is older belongs to an upload that has died with its gateway."""
 
 
 class Claim(msgspec.Struct, kw_only=True, frozen=True):
@@ -24,22 +25,24 @@ class Claim(msgspec.Struct, kw_only=True, frozen=True):
     job_id: Token
     renewed_at: Timestamp
     holder: Label | None = None
-    """Of the upload that has the key: one that meets its own claim, whose answer was lost, still has it."""
+    """Names the upload that has the key, so that an upload recognises its own claim when the answer to a write was lost."""
     fingerprint: Label | None = None
-    """Of what was asked for; None while the first upload is running."""
+    """Fingerprint of the submission; None while its upload is running."""
 
 
 class Standing(Enum):
+    """What has become of a key."""
+
     FREE = "free"
-    """Nobody has used the key, or who did has died."""
+    """Nobody has used the key, or the upload that had it has died."""
     RUNNING = "running"
     """The first upload is under way."""
     USED = "used"
-    """It was asked for to the end; `fingerprint` tells what."""
+    """A submission with this key was accepted; the claim's fingerprint says which."""
 
 
 def standing(claim: Claim | None, age: timedelta) -> Standing:
-    """`age` is how long ago the claim was written, by the clock of the server that keeps it."""
+    """Return what a claim means. `age` is how long ago it was written, by the server's clock."""
     if claim is None:
         return Standing.FREE
     if claim.fingerprint is not None:
@@ -48,9 +51,9 @@ def standing(claim: Claim | None, age: timedelta) -> Standing:
 
 
 def fingerprint(request: JobRequest, digest: str) -> str:
-    """Of a submission: options, webhook, file name and the digest of the audio; not of when it was made.
+    """Return the fingerprint of a submission: of its options, webhook, file name and the digest of its audio, without times.
 
-    Only what differs from its default counts, so that an option of a later version leaves older fingerprints as they are.
+    Only values that differ from their defaults count, so that an option of a later version does not change older fingerprints.
     """
     asked_for = {
         **_not_default(request.options),
@@ -70,7 +73,7 @@ def _not_default(asked: msgspec.Struct) -> dict[str, object]:
 
 
 def entry_name(key: str) -> str:
-    """The entry of a key, which itself may hold any visible character. Raises RequestError."""
+    """Return the name of a key's entry: its SHA-256, because a key may hold any visible character. Raises RequestError."""
     if not (0 < len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
         detail = f"An Idempotency-Key is 1 to {MAX_KEY_CHARS} visible ASCII characters."
         raise RequestError(ErrorCode.INVALID_REQUEST, detail, "Idempotency-Key")

@@ -1,9 +1,9 @@
-"""The one table of what is read from others, and the one way of reading it.
+"""The table of everything that is read from others, and the only way of reading it.
 
-Whatever is on a subject or in a bucket was written by somebody else: a user, an operator, a process of another version,
-or a broken one. INPUTS names each kind, where it is, and who may write there. `Input.read` is the only place where such
-bytes become objects; all that can be wrong with them comes out as one exception, Unreadable, which each reader answers by
-leaving the message out or keeping it as a dead letter, never by ending.
+A message on a subject or an entry in a bucket was written by somebody else: a user, an operator, a process of another version, or a
+broken one. INPUTS names each kind, where it is, and who may write there. `Input.read` is the only place where such bytes become
+objects. Every defect comes out as one exception, Unreadable, and each reader then leaves the message out or keeps it as a dead
+letter; none of them ends.
 """
 
 from typing import Any, Generic, TypeVar
@@ -21,19 +21,19 @@ from schemas.webhooks import QueueState, RegisteredWebhook, WebhookDelivery
 T = TypeVar("T")
 
 MAX_CHUNK_BYTES = 64 * 1024 * 1024
-"""nats-server's largest `max_payload`: no chunk of an object can be larger."""
+"""Largest `max_payload` of nats-server: no chunk of an object can be larger."""
 
 
 class Unreadable(Exception):
-    """The bytes are not what the place they were found in should hold; the sentence says why."""
+    """The bytes are not what their place should hold; the sentence says why."""
 
 
 class ObjectMeta(msgspec.Struct, kw_only=True, frozen=True):
-    """What an object store keeps of an object (ADR-20 of NATS); fields that are not needed here are left out."""
+    """The meta of an object in an object store (NATS ADR-20), as far as it is needed here."""
 
     name: Name
     nuid: Token
-    """Names the subject of its chunks, so a wildcard here would mean everybody's."""
+    """A token of the subject of its chunks: a wildcard here would mean the chunks of all objects."""
     size: Count = 0
     chunks: Count = 0
     digest: Name | None = None
@@ -46,7 +46,7 @@ class ObjectMeta(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Input(Generic[T]):
-    """One kind of message or entry."""
+    """One kind of message or entry: where it is, who writes it, how it is read."""
 
     def __init__(self, kind: Any, place: str, writers: str) -> None:
         """`place` is the subject, with wildcards; `writers` says who may write there (nats/production.conf)."""
@@ -54,11 +54,11 @@ class Input(Generic[T]):
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(kind)
 
     def read(self, body: bytes) -> T:
-        """Raises Unreadable, whatever is wrong; its cause is a msgspec.ValidationError where only the content is."""
+        """Return the object. Raises Unreadable; its cause is a msgspec.ValidationError where the bytes are valid JSON."""
         try:
             return self._decoder.decode(body)
         except (ValueError, RecursionError, OverflowError) as error:
-            # msgspec's errors are ValueErrors; invalid UTF-8 in a string is a UnicodeDecodeError and so is one too.
+            # The errors of msgspec are ValueErrors, and so is the UnicodeDecodeError of invalid UTF-8 in a string.
             raise Unreadable(clipped(str(error))) from error
 
 
@@ -99,13 +99,13 @@ INPUTS: dict[str, Input[Any]] = {
     "unload request": UNLOAD_REQUEST,
     "list request": LIST_REQUEST,
 }
-"""docs/architecture.md shows this table; a test keeps it true."""
+"""docs/architecture.md shows this table, which a test compares."""
 
 
 def job_event(subject: str, body: bytes) -> JobEvent | None:
-    """The event on a subject of ALL_EVENTS that is about a job; None for a type that this version does not know.
+    """Return the event on a subject of a job; None for a type of a later version.
 
-    Raises Unreadable, also where the subject and the body are about different things.
+    Raises Unreadable, also where subject and body contradict each other.
     """
     job_id, kind = subjects.job_of(subject), subjects.last_token(subject)
     if kind not in KNOWN_TYPES:
@@ -120,7 +120,7 @@ def job_event(subject: str, body: bytes) -> JobEvent | None:
 
 
 def record(job_id: str, body: bytes) -> JobRecord:
-    """The record under a job's key. Raises Unreadable, also for the record of another job."""
+    """Return the record under a job's key. Raises Unreadable, also for the record of another job."""
     found = RECORD.read(body)
     if found.id != job_id:
         raise Unreadable(f"the record of the job {job_id} says that it is of {found.id}")

@@ -1,20 +1,19 @@
 """The job's state machine: what may happen to a job in which status, and what that makes of its record.
 
 Theory of operation
-1. A job exists from the moment its submission is stored in WHISPER_JOBS. A job without a record is `queued`.
+1. A job exists from the moment when its submission is stored in WHISPER_JOBS. A job without a record is `queued`.
 2. Everything that happens to it is a Change. `advance` is the only place where a status changes.
-3. TRANSITIONS is a table; a missing key is the illegal change. Terminal statuses have no row, so they are final
-   (nor has `unknown`, a status of a later version):
-   whoever stores a terminal record first wins, because records are stored by compare-and-set.
-4. `attempts` counts claims since the last progress: a commit forgives the earlier ones, a release is none, and neither
-   is one whose worker has outlived it (Survived). `claims` has their ids, so that a change which is sent again because
-   its answer was lost counts once.
-   `preparations` counts the worker processes in a row that began to fetch and decode it and were not heard of again: a
-   file that kills its worker there must not do so for ever.
+3. TRANSITIONS is a table; a missing key is an illegal change. Terminal statuses have no row, so they are final (`unknown`, a
+   status of a later version, has none either). The first terminal record that is stored wins, because records are stored by
+   compare-and-set.
+4. `attempts` counts the claims since the last progress. A commit resets it to 1. A claim that is released does not count, and
+   neither does one whose worker turns out to be alive (Survived). `claims` has the ids of the counted claims, so that a change
+   which is sent again because its answer was lost counts once. `preparations` counts the worker processes in a row that began
+   to fetch and decode the job and were never heard of again: a file that kills its worker there must not do so for ever.
 5. Each claim by a worker raises `epoch`. A change that carries an older epoch is illegal: the worker that sent it
    has lost the job to another one and must stop.
 6. Nothing here reads a clock: times come with the change.
-If you add a change, add its row here, its handling in `advance`, and see docs/architecture.md for the picture.
+A new change or status needs a row here, its fields in `_fields`, and its line in the picture of docs/architecture.md.
 """
 
 import msgspec
@@ -24,74 +23,80 @@ from schemas.jobs import JobRecord, JobStatus, Timestamp, Timings
 
 
 class Change(msgspec.Struct, kw_only=True, frozen=True):
-    """Base of all changes; `at` is when it happens."""
+    """Base of all changes."""
 
     at: Timestamp
+    """When it happens."""
 
 
 class Claimed(Change, kw_only=True, frozen=True):
-    """A worker takes the job (again)."""
+    """A worker takes the job, for the first time or again."""
 
     worker_id: str
     claim_id: str = ""
-    """Of this claim alone. With the same one it may be sent again."""
+    """Names this claim. The change may be sent again with the same id."""
     duration_secs: float | None = None
     stretches: int | None = None
-    """The plan; None where there is none, because the audio cannot be used."""
+    """Number of stretches in the plan; None where there is no plan, because the audio cannot be used."""
 
 
 class PreparationBegun(Change, kw_only=True, frozen=True):
-    """A worker has the job in hand and fetches, decodes and plans. It is not its owner yet."""
+    """A worker has the job in hand and fetches, decodes and plans it. It does not own the job yet."""
 
     run_id: str
-    """Of the worker's process: one that begins again has not died of it."""
+    """Names the worker's process. A process that begins the same job again was not killed by it."""
 
 
 class PreparationEnded(Change, kw_only=True, frozen=True):
-    """It came through that, or gave the job back."""
+    """The worker has ended the preparation, or has given the job back."""
 
 
 class OwnedChange(Change, kw_only=True, frozen=True):
-    """A change that only the claim with this epoch may make."""
+    """Base of changes that only the claim with this epoch may make."""
 
     epoch: int
 
 
 class Committed(OwnedChange, kw_only=True, frozen=True):
-    """One more stretch is transcribed and its segments are in the event log."""
+    """One more stretch is transcribed, and its segments are in the event log."""
 
     committed: int
+    """How many stretches that makes."""
     progress: int
     language: str | None
     language_probability: float | None
 
 
 class Released(OwnedChange, kw_only=True, frozen=True):
-    """The worker puts the job back (shutdown, GPU handed back); it resumes at the first uncommitted stretch."""
+    """The worker puts the job back because it stops or the GPU is wanted. The job resumes at its first uncommitted stretch."""
 
 
 class Survived(Change, kw_only=True, frozen=True):
-    """A worker that has lost the job to another one lives: it was only cut off, and that was no attempt."""
+    """A worker that has lost the job to another one is alive. It was only cut off, so that its claim was no attempt."""
 
     claim_id: str
 
 
 class Completed(OwnedChange, kw_only=True, frozen=True):
+    """The job is transcribed."""
+
     timings: Timings | None = None
 
 
 class Failed(OwnedChange, kw_only=True, frozen=True):
+    """The job has failed for good."""
+
     error: JobError
 
 
 class Abandoned(Change, kw_only=True, frozen=True):
-    """No worker lives through preparing it."""
+    """The job fails although nobody has claimed it: no worker survives its preparation, or it cannot be worked on."""
 
     error: JobError
 
 
 class Cancelled(Change, kw_only=True, frozen=True):
-    pass
+    """A client does not want the job any more."""
 
 
 class IllegalChange(Exception):
@@ -123,11 +128,12 @@ TRANSITIONS: dict[JobStatus, dict[type[Change], JobStatus]] = {
     },
 }
 
-TERMINAL = frozenset({JobStatus.DONE, JobStatus.FAILED, JobStatus.CANCELLED})
+TERMINAL = frozenset(JobStatus) - TRANSITIONS.keys() - {JobStatus.UNKNOWN}
+"""Statuses that a job never leaves: those that have no row in TRANSITIONS. `unknown` is a status of a later version."""
 
 
 def advance(record: JobRecord, change: Change) -> JobRecord:
-    """The record after the change. Raises IllegalChange; `record` itself is never altered."""
+    """Return the record after the change; `record` itself is not altered. Raises IllegalChange."""
     status = TRANSITIONS.get(record.status, {}).get(type(change))
     if status is None:
         raise IllegalChange(f"{type(change).__name__} is not possible for a job that is {record.status}")
@@ -162,7 +168,8 @@ def _fields_of_claims(
 ) -> dict[str, object]:
     match change:
         case Claimed() if change.claim_id and change.claim_id in record.claims:
-            return {}  # the answer to it was lost
+            # The claim is sent again, because the answer to it was lost.
+            return {}
         case Claimed():
             return {
                 "worker_id": change.worker_id,

@@ -1,7 +1,7 @@
 """What a job is: the request that is published, the record that is kept, and the JSON that clients see.
 
-Fields unknown to this version are ignored, new fields get defaults, no field changes its type: so gateways and workers of
-neighbouring versions understand each other.
+Unknown fields are ignored, new fields have defaults, and no field changes its type, so that gateways and workers of neighbouring
+versions understand each other.
 """
 
 from datetime import datetime
@@ -15,34 +15,40 @@ from schemas.languages import AUTO
 from schemas.limits import MAX_PROMPT_CHARS, Count, Label, Name, Percent, Seconds, Text, Token, Url
 
 VERSION = 1
+"""Version of the messages, in their field `v`. It changes only with a change that older processes cannot ignore."""
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its time zone; RFC 3339 in JSON."""
 MAX_BEAM_SIZE = 8
 """whisper.cpp refuses more than 8 decoders (WHISPER_MAX_DECODERS)."""
 DEFAULT_BEAM_SIZE = 5
+"""OpenAI's default."""
 MAX_WORDS = 10_000
-"""Of one segment; whisper has at most 224 tokens for one."""
+"""Limit of the words of one segment. whisper has at most 224 tokens for one."""
 MAX_WEBHOOK_EVENTS = 16
-"""More than there are, for those of later versions."""
+"""Limit of the list of events: more than there are, for later versions."""
 
 
 class Task(Asked):
+    """What to do with the speech."""
+
     TRANSCRIBE = "transcribe"
     TRANSLATE = "translate"
 
 
 class JobStatus(Told):
+    """Where a job is in its life. schemas/job_lifecycle.py has the transitions."""
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """Of a later version: for this one such a job is neither running nor ended, and nothing may be done to it."""
+    """A status of a later version. Such a job is neither running nor ended, and nothing may be done to it."""
 
 
 class WebhookEvent(Asked):
-    """What a job's webhook can be told of; the body's `type`."""
+    """What the webhook of a job can be told of; the `type` of the body."""
 
     STARTED = "started"
     PROGRESS = "progress"
@@ -67,10 +73,11 @@ class TranscribeOptions(msgspec.Struct, kw_only=True, frozen=True):
     words: bool = False
     """Give each word its times."""
     prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT_CHARS)] = ""
-    """Text that sets vocabulary and style, as if it had been said before."""
+    """A text that sets vocabulary and style, as if it had been said before."""
     beam_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAM_SIZE)] = DEFAULT_BEAM_SIZE
-    """1 is greedy."""
+    """Number of beams; 1 is greedy decoding."""
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Randomness of decoding; 0 takes the most probable text."""
 
 
 class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
@@ -78,7 +85,7 @@ class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
 
     v: int = VERSION
     audio: Name | None = None
-    """Name of the object in the bucket WHISPER_AUDIO; the job id where it is not given."""
+    """Name of the object in the bucket WHISPER_AUDIO; default is the job id."""
     filename: Name | None = None
     options: TranscribeOptions = TranscribeOptions()
     webhook_url: Url | None = None
@@ -86,13 +93,13 @@ class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
         DEFAULT_WEBHOOK_EVENTS
     )
     created_at: Timestamp | None = None
-    """When it was submitted; the message's own time stamp where it is not given."""
+    """When it was submitted; default is the time stamp of the message."""
     upload_secs: Seconds | None = None
     """How long the gateway took to receive and store the audio."""
 
 
 class Word(msgspec.Struct, kw_only=True, frozen=True):
-    """One word; times in seconds of the whole file."""
+    """One word. Times are seconds from the start of the file."""
 
     start: Seconds
     end: Seconds
@@ -101,7 +108,7 @@ class Word(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Segment(msgspec.Struct, kw_only=True, frozen=True):
-    """One segment; times in seconds of the whole file. `text` keeps whisper's leading space."""
+    """One segment. Times are seconds from the start of the file; `text` keeps whisper's leading space."""
 
     index: Count
     start: Seconds
@@ -111,12 +118,12 @@ class Segment(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Timings(msgspec.Struct, kw_only=True, frozen=True):
-    """Where a job's time went, in seconds. Of the run that brought it to its end, where there were several."""
+    """Where the time of a job went, in seconds. Where several workers ran it, this is about the last run."""
 
     upload: float | None = None
-    """From the first byte of the request to the last chunk stored; None for a job that came over NATS."""
+    """From the first byte of the request to the last stored chunk; None for a job that came over NATS."""
     queue: float = 0.0
-    """From its submission to a worker's hands."""
+    """From its submission until a worker has taken it."""
     fetch: float = 0.0
     decode: float = 0.0
     plan: float = 0.0
@@ -124,20 +131,20 @@ class Timings(msgspec.Struct, kw_only=True, frozen=True):
     load: float = 0.0
     """Waiting for the model to be loaded."""
     wait: float = 0.0
-    """Waiting for the engine to be done with the job before, or for VRAM."""
+    """Waiting for the engine, which has another job, or for VRAM."""
     engine: float = 0.0
-    """In whisper_full. The three that follow are parts of it."""
+    """In the engine. The three that follow are parts of it."""
     mel: float = 0.0
     """The spectrogram, on the CPU."""
     encode: float = 0.0
     tokens: float = 0.0
-    """The decoder: evaluating and choosing tokens."""
+    """The decoder: evaluation and choice of tokens."""
     publish: float = 0.0
     """Waiting for segments and commits to be stored."""
 
 
 class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
-    """What the bucket WHISPER_RECORDS keeps of a job. Its segments are in the event log, not here."""
+    """The value of a job's key in WHISPER_RECORDS. Its segments are in the event log, and not here."""
 
     v: int = VERSION
     id: Token
@@ -148,23 +155,24 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     completed_at: Timestamp | None = None
     worker_id: Label | None = None
     epoch: Count = 0
-    """Grows with each claim by a worker: what an older claim still writes is refused."""
+    """Grows with each claim by a worker. Writes of an older claim are refused."""
     attempts: Count = 0
-    """Claims since the last progress whose worker or engine died of the job, the present one included."""
+    """Number of claims since the last progress, the present one included, without released ones."""
     claims: tuple[Token, ...] = ()
-    """The ids of these claims, oldest first. One whose worker is heard of again was no death, and is taken out."""
+    """Ids of these claims, oldest first. A claim whose worker turns out to be alive is taken out."""
     preparations: Count = 0
-    """Worker processes in a row that have begun to fetch and decode it without coming to an end."""
+    """Number of worker processes in a row that have begun to prepare it and were never heard of again."""
     prepared_by: Label | None = None
-    """The last of these."""
+    """The last of these processes."""
     committed: Count = 0
-    """Stretches that are transcribed and published for good."""
+    """Number of stretches that are transcribed and published."""
     stretches: Count | None = None
+    """Number of stretches in the plan."""
     progress: Percent = 0
-    """Percent of the audio's duration."""
+    """Percent of the duration of the audio."""
     duration_secs: Seconds | None = None
     language: Label | None = None
-    """Found or asked for; None until known, and where nothing was said."""
+    """Code of the language that was found or asked for; None until it is known, and where nothing was said."""
     language_probability: float | None = None
     error: JobError | None = None
     timings: Timings | None = None
@@ -185,14 +193,14 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     segments: list[Segment]
     error: JobError | None
     queue_position: int | None = None
-    """1 is the next to be run; None when it is not queued."""
+    """1 for the job that runs next; None for a job that is not queued."""
     eta: Timestamp | None = None
-    """When a queued job will have ended, by what workers have measured; None where nothing is measured yet."""
+    """When a queued job will have ended, by the speed of the last jobs; None where nothing is measured yet."""
     created_at: Timestamp
     started_at: Timestamp | None
     completed_at: Timestamp | None
     timings: Timings | None = None
-    """Once it is done."""
+    """Present once it is done."""
 
 
 class JobAccepted(msgspec.Struct, kw_only=True, frozen=True):
@@ -206,7 +214,7 @@ class JobList(msgspec.Struct, kw_only=True, frozen=True):
 
     jobs: list[Job]
     next_cursor: str | None = None
-    """Given as `cursor` it brings the next page; None on the last."""
+    """The `cursor` of the next page; None on the last page."""
 
 
 class JobReply(msgspec.Struct, kw_only=True, frozen=True):
@@ -215,7 +223,7 @@ class JobReply(msgspec.Struct, kw_only=True, frozen=True):
     v: int = VERSION
     job: Job
     result: str | None = None
-    """Where the job is too large for a message: the object in WHISPER_RESULTS that holds it whole; `job` then has no segments."""
+    """Where the job is too large for a message, the object in WHISPER_RESULTS that has it; `job` has no segments then."""
 
 
 def to_job(
@@ -226,7 +234,7 @@ def to_job(
     queue_position: int | None = None,
     eta: Timestamp | None = None,
 ) -> Job:
-    """Put record and event log together. `progress` (percent) may be ahead of the record's."""
+    """Return what clients see of a record and its segments. `progress`, in percent, may be ahead of the record."""
     options = record.request.options
     return Job(
         id=record.id,

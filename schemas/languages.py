@@ -1,7 +1,7 @@
-"""The languages that whisper knows, as in whisper.cpp 1.8.5; tests/unit compares this with the engine."""
+"""The languages that whisper knows, as in whisper.cpp 1.8.5. A test compares them with the engine."""
 
 AUTO = "auto"
-"""Asks for language detection."""
+"""The value of the option `language` that asks for detection."""
 
 LANGUAGES = frozenset(
     """
@@ -12,3 +12,4 @@ LANGUAGES = frozenset(
     ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue
     """.split()
 )
+"""Codes of ISO 639-1, and three of whisper's own: haw, jw, yue."""

@@ -1,4 +1,4 @@
-"""What is told about the model and the worker that holds it."""
+"""What is published about the model and about the worker that has it."""
 
 import msgspec
 
@@ -8,22 +8,24 @@ from schemas.limits import Count, Label, Name, Seconds, Text, Token, clipped
 
 
 class ModelState(Told):
+    """Where the model is in its life."""
+
     UNLOADED = "unloaded"
     LOADING = "loading"
     WAITING_FOR_GPU = "waiting_for_gpu"
-    """There is not enough free VRAM; it is looked for again and again."""
+    """There is not enough free VRAM. The worker looks again every GPU_POLL_INTERVAL_SECS."""
     READY = "ready"
     UNLOADING = "unloading"
     ERROR = "error"
-    """It cannot be loaded, and trying again by itself would not help."""
+    """It cannot be loaded, and would fail again. A job or a request tries once more."""
     OFFLINE = "offline"
-    """Told by gateways: no worker is alive."""
+    """No worker is alive. Only gateways report this state."""
     UNKNOWN = "unknown"
-    """Of a worker of a later version."""
+    """A state of a later version."""
 
 
 class GpuStatus(msgspec.Struct, kw_only=True, frozen=True):
-    """One GPU as NVML tells it. Bytes."""
+    """One GPU, by NVML. Sizes are bytes."""
 
     name: Name
     driver: Name
@@ -31,7 +33,7 @@ class GpuStatus(msgspec.Struct, kw_only=True, frozen=True):
     vram_used: Count
     vram_free: Count
     temperature: int | None = None
-    """Degrees Celsius; None where NVML does not tell."""
+    """Degrees Celsius; None where NVML does not say."""
 
 
 class Vram(msgspec.Struct, kw_only=True, frozen=True):
@@ -41,14 +43,13 @@ class Vram(msgspec.Struct, kw_only=True, frozen=True):
     used: Count
     free: Count
     used_by_model: Count | None
-    """By our engine process; None where NVML does not tell processes apart, as inside containers."""
+    """What our engine process holds; None where NVML does not show processes, as inside containers."""
     needed: Count
-    """What a load needs: measured at the last one, before the first an estimate from the model file."""
+    """What a load needs: as measured at the last load, or before the first one as estimated from the model file."""
 
 
 class UnloadReport(msgspec.Struct, kw_only=True, frozen=True):
-    """What the last unload gave back. All of the GPU's memory in use, in bytes, right before and right after; None without
-    an NVIDIA driver."""
+    """The GPU's memory in use right before and right after the last unload, in bytes; None without an NVIDIA driver."""
 
     at: Timestamp
     vram_used_before: int | None
@@ -56,33 +57,36 @@ class UnloadReport(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ModelStatus(msgspec.Struct, kw_only=True, frozen=True):
+    """The model of one worker at one moment."""
+
     v: int = VERSION
     state: ModelState
     since: Timestamp | None = None
+    """When it has come into this state."""
     reason: str | None = None
     """Why it is in `error`, or what it waits for."""
     worker_id: Token | None = None
     model: Name | None = None
     path: Name | None = None
     backend: Name | None = None
-    """What the engine says that it computes on: a CUDA device's name, or `cpu`. None while no engine is ready."""
+    """The device that the engine computes on: the name of a CUDA device, or `cpu`. None while no engine is ready."""
     load_secs: Seconds | None = None
-    """How long the last load took, the warm-up included."""
+    """How long the last load took, with the warm-up."""
     retry_at: Timestamp | None = None
-    """When the GPU is looked at again; only in `waiting_for_gpu`."""
+    """When the worker looks at the GPU again; in `waiting_for_gpu` only."""
     retry_interval_secs: Seconds | None = None
     idle_secs_left: Seconds | None = None
-    """Until it is unloaded; None while it is needed, or is kept for ever."""
+    """Seconds until it is unloaded; None while it is needed, or where it is never unloaded."""
     holds_off: bool = False
-    """It was unloaded with work at hand: the worker takes no job until a load is asked for or a new job comes."""
+    """It was unloaded by force: the worker takes no job until somebody asks for a load or submits a job."""
     job_id: Token | None = None
-    """The job that runs on it."""
+    """Id of the job that runs on it."""
     vram: Vram | None = None
     """None without an NVIDIA driver."""
     last_unload: UnloadReport | None = None
 
     def __post_init__(self) -> None:
-        """An engine's last words have any length; a reason is clipped."""
+        """Clip the reason, which may be an engine's output of any length."""
         if self.reason is not None:
             msgspec.structs.force_setattr(self, "reason", clipped(self.reason))
 
@@ -95,7 +99,7 @@ class UnloadRequest(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def event_name(state: ModelState) -> str:
-    """The type of the event that tells of a state: the last token of its subject, and its name over SSE."""
+    """Return the type of the event for a state: the last token of its subject, and its name over SSE."""
     return f"model_{state}"
 
 
@@ -104,7 +108,7 @@ class ModelEvent(msgspec.Struct, kw_only=True, frozen=True):
 
     v: int = VERSION
     type: Label
-    """`model_` and the state."""
+    """Made by `event_name`."""
     worker_id: Token
     at: Timestamp
     model: ModelStatus
@@ -116,7 +120,7 @@ class Speed(msgspec.Struct, kw_only=True, frozen=True):
     real_time_factor: Seconds
     """Seconds on the engine per second of audio."""
     audio_secs: Seconds
-    """Of audio per job."""
+    """Seconds of audio per job."""
 
 
 class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
@@ -127,18 +131,17 @@ class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     at: Timestamp
     model: ModelStatus
     job_id: Token | None = None
-    """The job on the engine."""
+    """Id of the job on the engine."""
     speed: Speed | None = None
     """None before its first job."""
     gpu: GpuStatus | None = None
     """None where there is no NVIDIA driver."""
     trouble: Text | None = None
-    """Why this worker takes no jobs: its disk is full, ffmpeg cannot start, its engines are killed. It tries again by
-    itself."""
+    """Why this worker takes no jobs: its disk is full, ffmpeg cannot start, its engines are killed. It probes by itself."""
 
 
 class Room(msgspec.Struct, kw_only=True, frozen=True):
-    """Of a bucket, in bytes."""
+    """How full a bucket is, in bytes."""
 
     used: int
     limit: int | None
@@ -167,13 +170,13 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
     storage: StorageStatus | None = None
     """None without a broker."""
     model_state: ModelState
-    """Of the worker that is nearest to working; `offline` where none is alive."""
+    """State of the worker that is nearest to working; `offline` where none is alive."""
     queue_depth: int | None
-    """Jobs that are stored and not yet ended, the running ones included; None without a broker."""
+    """Number of jobs that have not ended, running jobs included; None without a broker."""
     dead_letters: int | None = None
     """Submissions and webhook deliveries that were given up: `whisper-jetstream dead list`."""
     gpu: GpuStatus | None
-    """Of the same worker."""
+    """The GPU of the same worker."""
     workers: list[WorkerStatus]
 
 

@@ -13,7 +13,7 @@ class SettingsError(Exception):
 
 
 def from_environment(kind: type[T], environment: Mapping[str, str]) -> T:
-    """Fill `kind` from variables named as its fields in capitals; unset and empty ones keep their defaults.
+    """Return `kind` filled from variables that are named as its fields in capitals. Unset and empty ones keep the defaults.
 
     Raises SettingsError.
     """
@@ -23,5 +23,5 @@ def from_environment(kind: type[T], environment: Mapping[str, str]) -> T:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        # Without a path it comes from a struct's own check, which names the variable itself.
+        # A message without a path comes from a struct's own check, which names the variable itself.
         raise SettingsError(f"{path.rstrip('`').upper()}: {message}." if path else f"{message}.") from error

@@ -12,7 +12,7 @@ from schemas.urls import is_http_url
 
 
 def parse_request(body: bytes) -> JobRequest:
-    """Decode and check the body of a submission.
+    """Return the request in the body of a submission.
 
     Raises RequestError with `invalid_request` (no JSON object, wrong types) or `invalid_option`.
     """
@@ -31,11 +31,11 @@ def parse_request(body: bytes) -> JobRequest:
 
 
 WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
-"""Form fields beside the options."""
+"""Form fields that are no options."""
 
 
 def request_from_form(fields: dict[str, str], filename: str | None, created_at: Timestamp) -> JobRequest:
-    """Make a request from HTTP form fields; empty ones count as not given. Raises RequestError naming the field."""
+    """Return the request of an HTTP form, where empty fields count as missing. Raises RequestError with the field."""
     for name in fields:
         if name not in TranscribeOptions.__struct_fields__ and name not in WEBHOOK_FIELDS:
             raise RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
@@ -55,7 +55,7 @@ def request_from_form(fields: dict[str, str], filename: str | None, created_at: 
 
 
 def check(request: JobRequest) -> None:
-    """What types cannot say. Raises RequestError with `invalid_option` and the field."""
+    """Check what types cannot express. Raises RequestError with `invalid_option` and the field."""
     if not request.options.task.is_known:
         detail = f"task: {request.options.task!s} is none of {', '.join(Task)}."
         raise RequestError(ErrorCode.INVALID_OPTION, detail, "task")
@@ -72,7 +72,7 @@ def check(request: JobRequest) -> None:
 
 
 def _invalid(error: msgspec.ValidationError) -> RequestError:
-    """msgspec ends its message with the path, as in "... - at `$.options.vad`"."""
+    """Return the error for a message of msgspec, which ends with the path: "... - at `$.options.vad`"."""
     message, _, path = str(error).partition(" - at `")
     field = path.rstrip("`").lstrip("$").lstrip(".").removeprefix("options.").partition("[")[0] or None
     code = ErrorCode.INVALID_OPTION if field else ErrorCode.INVALID_REQUEST
@@ -80,7 +80,7 @@ def _invalid(error: msgspec.ValidationError) -> RequestError:
 
 
 def same_job(first: JobRequest, again: JobRequest) -> None:
-    """A job id that comes again with the same content is the same job. Raises RequestError with `duplicate_job`."""
+    """Check that a job id which comes again has the same content. Raises RequestError with `duplicate_job`."""
     without_time = {"created_at": None, "upload_secs": None}
     if msgspec.structs.replace(first, **without_time) != msgspec.structs.replace(again, **without_time):
         detail = "A job with this id has ended already, and asked for something else."

@@ -1,4 +1,4 @@
-"""Registered webhook URLs, what waits to be delivered to them, and the bodies that they get. Pure."""
+"""Registered webhook URLs, the deliveries to them, and the bodies of these. Pure."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from schemas.limits import Count, Label, Seconds, Token, Url
 from schemas.model import ModelEvent, ModelState, event_name
 
 MODEL_EVENTS = (event_name(ModelState.READY), event_name(ModelState.UNLOADED))
-"""What every registered URL is told of the model."""
+"""Types of the model events that every registered URL gets."""
 
 WEBHOOK_EVENTS: dict[type[JobEvent], WebhookEvent] = {
     Started: WebhookEvent.STARTED,
@@ -19,12 +19,9 @@ WEBHOOK_EVENTS: dict[type[JobEvent], WebhookEvent] = {
     JobFailed: WebhookEvent.FAILED,
     JobCancelled: WebhookEvent.CANCELLED,
 }
-"""What a job's webhook can be told of, and which event it comes from."""
-
-
+"""Event of a job to the webhook event that follows from it."""
 PROGRESS_SECS = 10.0
-"""A progress notice that has waited for longer is left out: a receiver that is slower than one in a second still learns of
-the end in time."""
+"""A progress notice that has waited longer is dropped, so that a slow receiver learns of the end in time."""
 
 
 class Webhook(msgspec.Struct, kw_only=True, frozen=True):
@@ -40,7 +37,7 @@ class RegisteredWebhook(Webhook, kw_only=True, frozen=True):
     """The value of a URL's key in WHISPER_WEBHOOK_URLS. `GET /webhooks` shows the URL without password and query."""
 
     failing_since: Timestamp | None = None
-    """When the first delivery was given up after the last success; None for a URL that works."""
+    """When the first delivery after the last success was given up; None for a URL that works."""
 
 
 class WebhookList(msgspec.Struct, kw_only=True, frozen=True):
@@ -50,27 +47,27 @@ class WebhookList(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class QueueState(msgspec.Struct, kw_only=True, frozen=True):
-    """Of the deliveries that wait for one URL: the value of its key in WHISPER_WEBHOOK_QUEUES.
+    """The state of the queue of one URL: the value of its key in WHISPER_WEBHOOK_QUEUES.
 
-    Times are told by the server's stamp on this entry, so no gateway's clock matters.
+    Its times count from the server's time stamp of the entry, so that no gateway's clock matters.
     """
 
     v: int = VERSION
     owner: Label | None = None
-    """The gateway that delivers to this URL now; it renews the entry."""
+    """The gateway that works on the queue now, and renews the entry."""
     seq: Count = 0
-    """The delivery in WHISPER_WEBHOOKS that `tries` is about: the first in line."""
+    """Stream sequence of the first delivery of the queue, which `tries` is about."""
     tries: Count = 0
-    """That have failed."""
+    """Failed attempts at that delivery."""
     delay_secs: Seconds = 0.0
-    """The next try is due so long after this entry was written."""
+    """How long after the writing of this entry the next attempt is due."""
 
 
 class JobNotice(Job, kw_only=True, frozen=True):
-    """The body of a POST about a job: the job, and what happened to it. Segments come with its end."""
+    """The body of a POST about a job: the job and what has happened to it. Segments are there once it has ended."""
 
     type: str
-    """One of WebhookEvent, or a later version's."""
+    """One of WebhookEvent, or one of a later version."""
 
 
 class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
@@ -78,41 +75,44 @@ class WebhookDelivery(msgspec.Struct, kw_only=True, frozen=True):
 
     v: int = VERSION
     id: Label
-    """The `webhook-id` header: the same at each try."""
+    """The header `webhook-id`, which is the same at each attempt."""
     webhook: Webhook
     type: Label
     number: Count = 1
-    """Of its first try: more than 1 in what a version before QueueState has put back."""
+    """1-based number of its first attempt. It is above 1 where a version without QueueState has put the delivery back."""
     round: Count = 1
-    """Grows each time that it is given up, so that what is requeued is no duplicate of what was."""
+    """Grows each time that it is given up, so that a requeued delivery is no duplicate of the earlier one."""
     model: ModelEvent | None = None
-    """The body, for an event of the model."""
+    """The body of a delivery about a model."""
     record: JobRecord | None = None
-    """Of the job as it was then, for one of a job. The transcript is read when it is sent."""
+    """The record at the time of the event, in a delivery about a job. The transcript is read when it is sent."""
 
 
 def webhook_id(url: str) -> str:
-    """The same URL has the same id, so that registering it twice is nothing."""
+    """Return the id of a URL. It is the same for the same URL, so that a second registration changes nothing."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def is_told_of_the_model(webhook: RegisteredWebhook, now: Timestamp, failing_secs: float) -> bool:
-    """Those are not that have only failed for so long: each change of the model would be one more delivery to give up."""
+    """Whether a URL gets events of the model. One whose deliveries have failed for `failing_secs` does not.
+
+    Otherwise each change of the model would be one more delivery to give up.
+    """
     since = webhook.failing_since
     return since is None or (now - since).total_seconds() < failing_secs
 
 
 def webhook_of(request: JobRequest, created_at: Timestamp) -> Webhook | None:
-    """The webhook that a job brings."""
+    """Return the webhook of a job; None where it has none."""
     url = request.webhook_url
     return None if url is None else Webhook(id=webhook_id(url), url=url, created_at=created_at)
 
 
 def job_delivery(event: JobEvent, record: JobRecord, seq: int) -> WebhookDelivery | None:
-    """What a job's webhook is to be told of an event, whose sequence is `seq`; None where nothing.
+    """Return the delivery that follows from an event of a job with the stream sequence `seq`; None where none does.
 
-    The id of a progress notice holds the second, and the queue takes an id once: so there is one in a second, whichever
-    gateways turn the events into deliveries.
+    The id of a progress notice has the second of its event, and the queue takes each id once. So there is one notice in a second,
+    whichever gateways plan them.
     """
     kind, webhook = WEBHOOK_EVENTS.get(type(event)), webhook_of(record.request, record.created_at)
     if kind is None or webhook is None or kind not in record.request.webhook_events:
@@ -124,8 +124,10 @@ def job_delivery(event: JobEvent, record: JobRecord, seq: int) -> WebhookDeliver
 
 
 def model_delivery(event: ModelEvent, webhook: Webhook, seq: int) -> WebhookDelivery:
+    """Return the delivery of a model event with the stream sequence `seq`."""
     return WebhookDelivery(id=f"msg_{seq}_{webhook.id}", webhook=webhook, type=event.type, model=event)
 
 
 def job_notice(kind: str, job: Job) -> JobNotice:
+    """Return the body of a POST about a job."""
     return JobNotice(type=kind, **{name: getattr(job, name) for name in Job.__struct_fields__})

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import httpx
 import httpx_sse
 
+from schemas.events import TERMINAL_TYPES
+
 TIMEOUT = httpx.Timeout(30.0, read=None, write=None)
 HEALTH_TIMEOUT_SECS = 3.0
 UNLOAD_TIMEOUT_SECS = 60.0
 NOT_OURS = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
-TERMINAL = ("done", "failed", "cancelled")
 RECONNECTS = 10
 MAY_WAIT = {"Prefer": "respond-async"}
 """The job is queued while no model is ready, instead of being refused."""
@@ -95,7 +96,7 @@ class GatewayClient:
                     for event in source.iter_sse():
                         last, broken = event.id or last, 0
                         yield json.loads(event.data)
-                        if event.event in TERMINAL:
+                        if event.event in TERMINAL_TYPES:
                             return
             except httpx.TransportError as error:
                 broken += 1

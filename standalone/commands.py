@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from broker.connection import BrokerSettings
 from broker.errors import BrokerError
+from broker.settings import BrokerSettings
 from gpu_worker.blame import Failure
 from process.logs import set_up_logging
 from schemas.jobs import TranscribeOptions

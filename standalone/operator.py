@@ -12,14 +12,15 @@ import msgspec
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings, connect, mapped_errors
+from broker.connection import connect
 from broker.dead_letters import DeadLetter, DeadLetters
+from broker.error_mapping import mapped_errors
 from broker.errors import Refused, Unavailable
 from broker.model_control import request_model
-from broker.topology import apply as topology_apply
-from broker.topology import declared as topology
-from broker.topology.apply import Applied
+from broker.settings import BrokerSettings
+from broker.topology.apply import Applied, apply
 from broker.topology.diff import Difference
+from broker.topology.ensure import compare, is_made
 from broker.worker_status import WorkerStatuses
 from gpu_worker.settings import host_name
 from schemas.model import ModelEvent, ModelState, ModelStatus
@@ -69,7 +70,7 @@ async def broker(settings: BrokerSettings) -> AsyncIterator[tuple[Client, JetStr
 async def system(settings: BrokerSettings) -> AsyncIterator[JetStreamContext]:
     """A broker that has our streams. Raises BrokerError."""
     async with broker(settings) as (_, js):
-        if not await topology.is_made(js, settings):
+        if not await is_made(js, settings):
             raise Refused(
                 f"nats-server at {settings.addresses()} has no streams of this service: "
                 "gateways and workers make them when they start"
@@ -116,10 +117,10 @@ async def requeue(settings: BrokerSettings, numbers: list[int]) -> list[str]:
 async def topology_diff(settings: BrokerSettings) -> list[Difference]:
     """Raises BrokerError."""
     async with broker(settings) as (_, js):
-        return await topology.compare(js, settings)
+        return await compare(js, settings)
 
 
 async def topology_applied(settings: BrokerSettings) -> list[Applied]:
     """Raises BrokerError."""
     async with broker(settings) as (_, js):
-        return await topology_apply.apply(js, settings)
+        return await apply(js, settings)

@@ -8,8 +8,9 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings, connect
-from broker.topology import declared as topology
+from broker.connection import connect
+from broker.settings import BrokerSettings
+from broker.topology.ensure import ensure
 from standalone import models
 from tests.support.nats_process import NatsProcess
 from tests.support.system import Gateway, System
@@ -34,7 +35,7 @@ def broker_settings(nats_process: NatsProcess) -> BrokerSettings:
 @pytest.fixture
 async def client(broker_settings: BrokerSettings) -> AsyncIterator[Client]:
     async with connect(broker_settings, "test") as (client, js):
-        await topology.ensure(js, broker_settings)
+        await ensure(js, broker_settings)
         yield client
 
 

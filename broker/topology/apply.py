@@ -6,10 +6,9 @@ import msgspec
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 
-from broker.connection import BrokerSettings
 from broker.errors import Refused
-from broker.topology import declared as topology
-from broker.topology import server as topology_server
+from broker.settings import BrokerSettings
+from broker.topology import api, declarations
 from broker.topology.diff import SHARE, Difference, changed, differences
 
 
@@ -28,42 +27,42 @@ async def apply(js: JetStreamContext, settings: BrokerSettings) -> list[Applied]
     Unavailable.
     """
     outcome: list[Applied] = []
-    for config in [*topology.streams(settings), *topology.buckets(settings)]:
-        outcome += await _stream(js, config, topology.takes_share(config))
-    for stream, consumer in topology.consumers(settings).items():
+    for config in [*declarations.streams(settings), *declarations.buckets(settings)]:
+        outcome += await _stream(js, config, declarations.takes_share(config))
+    for stream, consumer in declarations.consumers(settings).items():
         outcome += await _consumer(js, stream, consumer)
     return outcome
 
 
 async def _stream(js: JetStreamContext, config: StreamConfig, with_share: bool) -> list[Applied]:
-    present = await topology_server.stream(js, config, create=False)
-    wanted = topology_server.declared(config)
+    present = await api.stream(js, config, create=False)
+    wanted = api.declared(config)
     found = differences(str(config.name), wanted, present, limited=with_share)
     if present is None:
-        await topology_server.stream(js, config, create=True, with_share=with_share)
+        await api.stream(js, config, create=True, with_share=with_share)
         return [Applied(difference=missing) for missing in found]
 
     async def update(due: list[Difference]) -> None:
         config = changed(present, due)
         if any(difference.wanted == SHARE for difference in due):
-            await topology_server.update_with_share(js, config)
+            await api.update_with_share(js, config)
         else:
-            await topology_server.update(js, config)
+            await api.update(js, config)
         present.update(config)
 
     return await _outcome(found, update)
 
 
 async def _consumer(js: JetStreamContext, stream: str, config: ConsumerConfig) -> list[Applied]:
-    present = await topology_server.consumer(js, stream, config, create=False)
-    found = differences(f"{stream} {config.durable_name}", topology_server.declared(config), present)
+    present = await api.consumer(js, stream, config, create=False)
+    found = differences(f"{stream} {config.durable_name}", api.declared(config), present)
     if present is None:
-        await topology_server.consumer(js, stream, config, create=True)
+        await api.consumer(js, stream, config, create=True)
         return [Applied(difference=missing) for missing in found]
 
     async def update(due: list[Difference]) -> None:
         config = changed(present, due)
-        await topology_server.update_consumer(js, stream, config)
+        await api.update_consumer(js, stream, config)
         present.update(config)
 
     return await _outcome(found, update)

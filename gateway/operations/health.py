@@ -2,8 +2,8 @@
 
 from nats.aio.client import Client
 
-from broker.connection import refused_lately
 from broker.dead_letters import DeadLetters
+from broker.error_mapping import refused_lately
 from broker.errors import BrokerError, Unavailable
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore

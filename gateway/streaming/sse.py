@@ -34,17 +34,9 @@ def render(event_type: str, body: bytes, job_id: str, seq: int) -> bytes | None:
     """
     if event_type == QUEUED:
         return frame(QUEUED, {"job_id": job_id}, seq)
-    match inputs.job_event(subjects.event(job_id, event_type), body):
-        case events.Started() as started:
-            return frame(event_type, {"job_id": job_id, "attempt": started.attempt}, seq)
-        case events.Progress(percent=percent):
-            return frame(event_type, {"percent": percent}, seq)
-        case events.SegmentAdded(segment=segment):
-            return frame(event_type, {"segment": segment}, seq)
-        case events.Invalid() as invalid:
-            return frame(event_type, {"code": invalid.code, "message": invalid.message}, seq)
-        case events.Done() | events.JobFailed() | events.JobCancelled() | None:
-            return None
+    event = inputs.job_event(subjects.event(job_id, event_type), body)
+    shown = event.for_clients() if event is not None else None
+    return frame(event_type, shown, seq) if shown is not None else None
 
 
 def model_status(status: ModelStatus) -> bytes:

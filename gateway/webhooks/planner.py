@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from nats.aio.msg import Msg
 
-from broker.connection import mapped_errors
 from broker.dead_letters import DeadLetters
+from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError, Refused
 from broker.job_records import JobRecords
 from broker.webhooks import WebhookDeliveries, WebhookUrls

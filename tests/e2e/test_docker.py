@@ -16,8 +16,9 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from broker.connection import BrokerSettings, connect
-from broker.topology import declared as topology
+from broker.connection import connect
+from broker.settings import BrokerSettings
+from broker.topology.ensure import ensure
 from standalone import nats_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -153,7 +154,7 @@ async def test_the_production_server_lets_each_user_do_what_it_may(
             nats_tls_ca=production["NATS_CERT"],
         )
         async with connect(settings, "gateway") as (_, js):
-            await topology.ensure(js, settings)
+            await ensure(js, settings)
         publisher = await connected(production, "publisher")
         js = publisher.jetstream()
         store = await js.object_store("WHISPER_AUDIO")

@@ -9,11 +9,12 @@ import nats
 import pytest
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.dead_letters import DeadLetters
 from broker.job_records import JobRecords
 from broker.object_store import ObjectStore
 from broker.rescue import Rescue
+from broker.settings import BrokerSettings
 from broker.work_queue import WorkQueue
 from gateway.sweep import ORPHAN_AGE, Sweep
 from schemas.jobs import JobRequest

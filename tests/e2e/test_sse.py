@@ -15,8 +15,9 @@ import nats
 import psutil
 import pytest
 
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.event_log import EventLog
+from broker.settings import BrokerSettings
 from broker.work_queue import WorkQueue
 from schemas.events import Progress, SegmentAdded, Started
 from schemas.jobs import JobRequest, Segment

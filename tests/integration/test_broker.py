@@ -16,13 +16,14 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from broker.audio_use import AudioUse
-from broker.connection import BrokerSettings, connect, reconnected
+from broker.connection import connect, reconnected
 from broker.dead_letters import DeadLetters
 from broker.errors import AlreadySubmitted, Conflict, ObjectCorrupt, ObjectMissing, Unavailable
 from broker.event_log import EventLog, Logged
 from broker.job_records import JobRecords
 from broker.object_store import CHUNK_BYTES, ObjectStore
 from broker.scanning import BATCH, scan
+from broker.settings import BrokerSettings
 from broker.work_queue import WorkQueue
 from schemas import subjects
 from schemas.errors import ErrorCode, JobError

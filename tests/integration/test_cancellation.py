@@ -8,7 +8,8 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
-from broker.connection import BrokerSettings, mapped_errors
+from broker.error_mapping import mapped_errors
+from broker.settings import BrokerSettings
 from broker.work_queue import Delivery, WorkQueue
 from process.racing import unless
 from schemas.jobs import JobRequest

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings
 from broker.errors import BrokerError, Conflict, Unavailable
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
+from broker.settings import BrokerSettings
 from broker.work_queue import Delivery, WorkQueue
 from gpu_worker.job.claim import Claim
 from gpu_worker.job.settling import Settling

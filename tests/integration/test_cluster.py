@@ -9,10 +9,13 @@ import msgspec
 import pytest
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings, connect, mapped_errors, reconnected
+from broker.connection import connect, reconnected
+from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError
-from broker.topology import apply as topology_apply
-from broker.topology import declared as topology
+from broker.settings import BrokerSettings
+from broker.topology import declarations
+from broker.topology.apply import apply
+from broker.topology.ensure import ensure
 from schemas import subjects
 from tests.support.cluster import Cluster
 
@@ -37,7 +40,7 @@ async def made(js: JetStreamContext, settings: BrokerSettings) -> None:
     async with asyncio.timeout(LEADER_SECS):
         while True:
             try:
-                await topology.ensure(js, settings)
+                await ensure(js, settings)
                 return
             except BrokerError:
                 await asyncio.sleep(0.2)
@@ -50,18 +53,18 @@ async def test_replicas_and_neighbours_with_other_settings(
     async with connect(settings, "test") as (_, js):
         await made(js, settings)
         assert await replicas(js) == {3}
-        limit = (await js.stream_info(topology.AUDIO_STREAM)).config.max_bytes
+        limit = (await js.stream_info(declarations.AUDIO_STREAM)).config.max_bytes
         assert limit is not None
         assert 90 * MB < limit <= 150 * MB
         other = BrokerSettings(nats_url=cluster.url, job_ack_wait_secs=5.0)
         caplog.clear()
-        assert (await topology.ensure(js, other)).job_ack_wait_secs == 30
+        assert (await ensure(js, other)).job_ack_wait_secs == 30
         [warning] = [message for message in caplog.messages if "other settings" in message]
         assert "num_replicas is 3, not 1" in warning
         assert await replicas(js) == {3}
         assert (await js.stream_info(subjects.EVENTS_STREAM)).config.max_age == 3600
         fewer = msgspec.structs.replace(settings, nats_replicas=1)
-        assert [applied.problem for applied in await topology_apply.apply(js, fewer) if applied.problem] == []
+        assert [applied.problem for applied in await apply(js, fewer) if applied.problem] == []
         assert await replicas(js) == {1}
 
 

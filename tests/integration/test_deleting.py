@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings
 from broker.deleting import delete_subject
 from broker.errors import Conflict
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
+from broker.settings import BrokerSettings
 from broker.webhook_queues import Claim, WebhookQueues
 from broker.webhooks import WebhookDeliveries, WebhookUrls
 from broker.work_queue import WorkQueue

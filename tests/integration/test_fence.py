@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings
 from broker.errors import Conflict
 from broker.event_log import EventLog
 from broker.job_records import JobRecords
+from broker.settings import BrokerSettings
 from broker.work_queue import WorkQueue
 from schemas.events import JobEvent, Progress, SegmentAdded, Started
 from schemas.job_lifecycle import Cancelled, Change, Claimed

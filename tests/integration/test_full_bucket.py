@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.js import JetStreamContext
 
-from broker.connection import refused_lately
+from broker.error_mapping import refused_lately
 from broker.errors import Refused, StorageFull, TooLarge, Unavailable
 from broker.object_store import ObjectStore
 from schemas.subjects import AUDIO_BUCKET

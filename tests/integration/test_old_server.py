@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.errors import Refused
+from broker.settings import BrokerSettings
 
 
 async def old_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

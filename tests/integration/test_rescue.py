@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.dead_letters import DeadLetters
 from broker.rescue import REASON, Rescue
+from broker.settings import BrokerSettings
 from broker.work_queue import WorkQueue
 from schemas import subjects
 from schemas.jobs import JobRequest

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.connection import BrokerSettings, connect, reconnected
+from broker.connection import connect, reconnected
 from broker.errors import Refused
+from broker.settings import BrokerSettings
 from tests.support.nats_process import NatsProcess
 
 ONE_USER = 'authorization { user: "whisper", password: "secret" }'

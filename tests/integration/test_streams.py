@@ -15,10 +15,10 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from broker import following
-from broker.connection import BrokerSettings
 from broker.event_log import EventLog, Logged
 from broker.job_records import JobRecords
-from broker.topology import declared as topology
+from broker.settings import BrokerSettings
+from broker.topology.ensure import ensure
 from broker.work_queue import WorkQueue
 from broker.worker_status import WorkerStatuses
 from gateway.assembly import Stores, job_operations
@@ -297,7 +297,7 @@ async def made_anew(client: Client, settings: BrokerSettings) -> None:
     """As an operator may do it under a running gateway."""
     js = client.jetstream()
     await js.delete_stream(subjects.EVENTS_STREAM)
-    await topology.ensure(js, settings)
+    await ensure(js, settings)
 
 
 @pytest.mark.parametrize("has_grown", [False, True])

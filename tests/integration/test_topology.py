@@ -1,4 +1,4 @@
-"""broker/topology/declared.py against real servers: nothing is changed that is there, and what cannot be made is told in a sentence."""
+"""broker/topology/declarations.py against real servers: nothing is changed that is there, and what cannot be made is told in a sentence."""
 
 import asyncio
 import logging
@@ -12,10 +12,12 @@ from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import APIError
 
-from broker.connection import BrokerSettings, connect
+from broker.connection import connect
 from broker.errors import Refused
-from broker.topology import apply as topology_apply
-from broker.topology import declared as topology
+from broker.settings import BrokerSettings
+from broker.topology import declarations
+from broker.topology.apply import apply
+from broker.topology.ensure import compare, ensure, is_made
 from schemas import subjects
 from tests.support.nats_process import NatsProcess
 
@@ -32,7 +34,7 @@ def small(tmp_path: Path) -> Iterator[NatsProcess]:
 
 
 async def limit_of_audio(js: JetStreamContext) -> int:
-    return int((await js.stream_info(topology.AUDIO_STREAM)).config.max_bytes or -1)
+    return int((await js.stream_info(declarations.AUDIO_STREAM)).config.max_bytes or -1)
 
 
 async def fill(js: JetStreamContext, subject: str, size: int) -> int:
@@ -50,7 +52,7 @@ async def fill(js: JetStreamContext, subject: str, size: int) -> int:
 async def test_the_audio_bucket_leaves_room_for_everything_else(small: NatsProcess) -> None:
     settings = BrokerSettings(nats_url=small.url)
     async with connect(settings, "test") as (_, js):
-        await topology.ensure(js, settings)
+        await ensure(js, settings)
         limit = await limit_of_audio(js)
         assert 30 * MB < limit <= 45 * MB
         taken = await fill(js, f"$O.{subjects.AUDIO_BUCKET}.C.x", 90 * MB)
@@ -71,7 +73,7 @@ async def test_the_audio_bucket_leaves_room_for_everything_else(small: NatsProce
 async def test_audio_max_bytes_is_the_limit_that_is_asked_for(small: NatsProcess) -> None:
     settings = BrokerSettings(nats_url=small.url, audio_max_bytes=7 * MB)
     async with connect(settings, "test") as (_, js):
-        await topology.ensure(js, settings)
+        await ensure(js, settings)
         assert await limit_of_audio(js) == 7 * MB
 
 
@@ -79,7 +81,7 @@ async def test_more_than_the_store_has_is_told(small: NatsProcess) -> None:
     settings = BrokerSettings(nats_url=small.url, audio_max_bytes=70 * MB)
     async with connect(settings, "test") as (_, js):
         with pytest.raises(Refused, match="AUDIO_MAX_BYTES"):
-            await topology.ensure(js, settings)
+            await ensure(js, settings)
 
 
 async def test_it_is_made_by_whoever_comes_first_and_changed_by_nobody(
@@ -87,11 +89,11 @@ async def test_it_is_made_by_whoever_comes_first_and_changed_by_nobody(
 ) -> None:
     caplog.set_level(logging.WARNING)
     async with connect(broker_settings, "a") as (_, one), connect(broker_settings, "b") as (_, two):
-        await asyncio.gather(topology.ensure(one, broker_settings), topology.ensure(two, broker_settings))
-        assert await topology.ensure(one, broker_settings) == broker_settings
+        await asyncio.gather(ensure(one, broker_settings), ensure(two, broker_settings))
+        assert await ensure(one, broker_settings) == broker_settings
         assert caplog.messages == []
         others = msgspec.structs.replace(broker_settings, job_retention_secs=3600.0, job_ack_wait_secs=7.0)
-        assert (await topology.ensure(two, others)).job_ack_wait_secs == broker_settings.job_ack_wait_secs
+        assert (await ensure(two, others)).job_ack_wait_secs == broker_settings.job_ack_wait_secs
         assert (await one.stream_info(subjects.EVENTS_STREAM)).config.max_age == 7 * 24 * 3600
         info = await one.consumer_info(subjects.JOBS_STREAM, subjects.GPU_WORKER_CONSUMER)
         assert info.config.ack_wait == 2
@@ -104,33 +106,33 @@ async def test_it_is_made_by_whoever_comes_first_and_changed_by_nobody(
 async def test_apply_changes_what_differs_and_nothing_else(broker_settings: BrokerSettings) -> None:
     """The limit and the description are the operator's own; a queue in memory cannot be moved to disk."""
     async with connect(broker_settings, "test") as (_, js):
-        jobs = topology.streams(broker_settings)[0].evolve(storage=StorageType.MEMORY, max_msgs=5000)
+        jobs = declarations.streams(broker_settings)[0].evolve(storage=StorageType.MEMORY, max_msgs=5000)
         await js.add_stream(jobs.evolve(description="ours, says the operator"))
-        await topology.ensure(js, broker_settings)
+        await ensure(js, broker_settings)
         others = msgspec.structs.replace(
             broker_settings, job_retention_secs=60.0, job_ack_wait_secs=7.0, audio_max_bytes=5 * MB
         )
-        before = [d for d in await topology.compare(js, others) if not d.can_be_changed]
+        before = [d for d in await compare(js, others) if not d.can_be_changed]
         assert [(d.name, d.field) for d in before] == [(subjects.JOBS_STREAM, "storage")]
-        outcome = await topology_apply.apply(js, others)
+        outcome = await apply(js, others)
         [problem] = [applied for applied in outcome if applied.problem]
         assert problem.difference == before[0]
         assert "never changes it" in problem.problem
-        assert await topology.compare(js, others) == before
+        assert await compare(js, others) == before
         kept = (await js.stream_info(subjects.JOBS_STREAM)).config
         assert (kept.max_msgs, kept.description) == (5000, "ours, says the operator")
         assert (await js.stream_info(subjects.EVENTS_STREAM)).config.duplicate_window == 60
         assert await limit_of_audio(js) == 5 * MB
-        assert [a for a in await topology_apply.apply(js, others) if not a.problem] == []
+        assert [a for a in await apply(js, others) if not a.problem] == []
 
 
 async def test_what_is_refused_keeps_nothing_else_from_being_changed(broker_settings: BrokerSettings) -> None:
     async with connect(broker_settings, "test") as (_, js):
-        await topology.ensure(js, broker_settings)
+        await ensure(js, broker_settings)
         others = msgspec.structs.replace(broker_settings, nats_replicas=3, job_retention_secs=60.0)
-        outcome = await topology_apply.apply(js, others)
+        outcome = await apply(js, others)
         assert {a.difference.field for a in outcome if a.problem} == {"num_replicas"}
-        assert {d.field for d in await topology.compare(js, others)} == {"num_replicas"}
+        assert {d.field for d in await compare(js, others)} == {"num_replicas"}
 
 
 async def test_an_unlimited_audio_bucket_is_told_and_gets_its_share(small: NatsProcess) -> None:
@@ -139,25 +141,25 @@ async def test_an_unlimited_audio_bucket_is_told_and_gets_its_share(small: NatsP
     async with connect(settings, "test") as (_, js):
         await js.create_object_store(subjects.AUDIO_BUCKET, storage=StorageType.FILE)
         stored = await fill(js, f"$O.{subjects.AUDIO_BUCKET}.C.x", 50 * MB)
-        await topology.ensure(js, settings)
-        [difference] = await topology.compare(js, settings)
+        await ensure(js, settings)
+        [difference] = await compare(js, settings)
         assert difference.change == "max_bytes is unlimited, not a share of the store"
-        assert [a.problem for a in await topology_apply.apply(js, settings)] == [""]
+        assert [a.problem for a in await apply(js, settings)] == [""]
         assert 30 * MB < await limit_of_audio(js) <= 45 * MB < stored
-        assert (await js.stream_info(topology.AUDIO_STREAM)).state.bytes >= stored
-        assert await topology.compare(js, settings) == []
+        assert (await js.stream_info(declarations.AUDIO_STREAM)).state.bytes >= stored
+        assert await compare(js, settings) == []
 
 
 async def test_looking_makes_nothing(broker_settings: BrokerSettings) -> None:
     async with connect(broker_settings, "test") as (_, js):
-        found = await topology.compare(js, broker_settings)
+        found = await compare(js, broker_settings)
         assert {d.change for d in found} == {"missing"}
         assert len(found) == 13
-        assert not await topology.is_made(js, broker_settings)
+        assert not await is_made(js, broker_settings)
         assert await js.streams_info() == []
-        assert {a.difference.done for a in await topology_apply.apply(js, broker_settings)} == {"made"}
-        assert await topology.compare(js, broker_settings) == []
-        assert await topology.is_made(js, broker_settings)
+        assert {a.difference.done for a in await apply(js, broker_settings)} == {"made"}
+        assert await compare(js, broker_settings) == []
+        assert await is_made(js, broker_settings)
 
 
 NO_JETSTREAM_FOR_US = """
@@ -191,7 +193,7 @@ async def test_a_server_that_cannot_be_used_is_told_in_a_sentence(
         settings = BrokerSettings(nats_url=url)
         async with asyncio.timeout(7), connect(settings, "test") as (_, js):
             with pytest.raises(Refused, match=sentence):
-                await topology.ensure(js, settings)
+                await ensure(js, settings)
     finally:
         server.stop()
 
@@ -200,11 +202,11 @@ async def test_replicas_without_a_cluster_are_told(broker_settings: BrokerSettin
     settings = msgspec.structs.replace(broker_settings, nats_replicas=3)
     async with connect(settings, "test") as (_, js):
         with pytest.raises(Refused, match="NATS_REPLICAS=3, but this nats-server is in no cluster"):
-            await topology.ensure(js, settings)
+            await ensure(js, settings)
 
 
 async def test_subjects_of_another_stream_are_told_with_its_name(broker_settings: BrokerSettings) -> None:
     async with connect(broker_settings, "test") as (_, js):
         await js.add_stream(StreamConfig(name="THEIRS", subjects=["whisper.>"]))
         with pytest.raises(Refused, match="WHISPER_JOBS cannot be made: THEIRS has its subjects"):
-            await topology.ensure(js, broker_settings)
+            await ensure(js, broker_settings)

@@ -6,7 +6,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from broker.connection import BrokerSettings
+from broker.settings import BrokerSettings
 from broker.webhook_queues import Claim, WebhookQueues
 from broker.webhooks import WebhookDeliveries
 from gateway.assembly import assemble

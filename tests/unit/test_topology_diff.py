@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from broker.connection import BrokerSettings
-from broker.topology import declared as topology
-from broker.topology import server as topology_server
+from broker.settings import BrokerSettings
+from broker.topology import api, declarations
 from broker.topology.diff import (
     CONSUMER_FIELDS,
     STREAM_FIELDS,
@@ -22,12 +21,12 @@ from broker.topology.refusals import TOO_LARGE, refusal
 
 SETTINGS = BrokerSettings()
 STREAMS = {
-    str(config.name): topology_server.declared(config)
-    for config in [*topology.streams(SETTINGS), *topology.buckets(SETTINGS)]
+    str(config.name): api.declared(config)
+    for config in [*declarations.streams(SETTINGS), *declarations.buckets(SETTINGS)]
 }
 CONSUMERS = {
-    f"{stream} {config.durable_name}": topology_server.declared(config)
-    for stream, config in topology.consumers(SETTINGS).items()
+    f"{stream} {config.durable_name}": api.declared(config)
+    for stream, config in declarations.consumers(SETTINGS).items()
 }
 OTHER_VALUE: dict[str, Any] = {
     "subjects": ["elsewhere"],
@@ -95,15 +94,15 @@ def test_what_the_operator_has_added_stays() -> None:
     ("max_bytes", "limited", "fields"), [(-1, True, ["max_bytes"]), (5, True, []), (-1, False, [])]
 )
 def test_any_limit_will_do_where_none_is_asked_for(max_bytes: int, limited: bool, fields: list[str]) -> None:
-    wanted = declared(topology.AUDIO_STREAM)
-    found = differences(topology.AUDIO_STREAM, wanted, wanted | {"max_bytes": max_bytes}, limited=limited)
+    wanted = declared(declarations.AUDIO_STREAM)
+    found = differences(declarations.AUDIO_STREAM, wanted, wanted | {"max_bytes": max_bytes}, limited=limited)
     assert [d.field for d in found] == fields
     assert changed(wanted, found) == wanted, "how much that is the server must say"
 
 
 def test_a_limit_that_is_asked_for_is_compared() -> None:
     settings = BrokerSettings(audio_max_bytes=1_000_000)
-    wanted = topology_server.declared(topology.buckets(settings)[-1])
+    wanted = api.declared(declarations.buckets(settings)[-1])
     [difference] = differences("OBJ", wanted, wanted | {"max_bytes": 5})
     assert difference.change == "max_bytes is 5 bytes, not 1,000,000 bytes"
 

@@ -12,7 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import APIError
 
-from broker.connection import mapped_errors
+from broker.error_mapping import mapped_errors
 from broker.errors import Refused
 from broker.topology.refusals import TOO_LARGE, refusal
 

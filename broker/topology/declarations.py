@@ -1,14 +1,5 @@
-"""Streams, consumers and buckets: declared here, created at start by whichever process comes first.
+"""The declarations of all streams, consumers and buckets. Pure."""
 
-What is there already belongs to the operator (docs/adr/0015): it is never changed by a process that starts, only compared, and
-`whisper-jetstream topology apply` is the one thing that changes it.
-"""
-
-import logging
-from typing import TypeVar
-
-import msgspec
-from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
@@ -20,30 +11,24 @@ from nats.js.api import (
     StreamConfig,
 )
 
-from broker.connection import BrokerSettings
-from broker.topology import server as topology_server
-from broker.topology.diff import Difference, differences, in_one_line, seconds
+from broker.settings import BrokerSettings
 from schemas import subjects
 from schemas.events import event_type
 from schemas.webhooks import MODEL_EVENTS, WEBHOOK_EVENTS
 
-log = logging.getLogger(__name__)
-
 DUPLICATE_WINDOW_SECS = 120.0
+"""How long nats-server remembers message ids, so that a repeated publish is stored once. It is the server's default."""
 DEAD_LETTERS = 100_000
-"""The oldest go beyond that: somebody may send nonsense without end."""
+"""How many dead letters are kept, the newest ones: somebody may send nonsense without end."""
 WEBHOOK_ACK_WAIT_SECS = 15.0
-"""How long a gateway may take for one event before another does it again; it says that it lives where it takes longer."""
+"""Ack deadline of an event for webhooks. A gateway that needs longer moves it with a keep-alive."""
 WORKER_TTL_SECS = 10.0
-"""A worker's status expires so long after its last sign of life."""
-OBJECT_STREAM = "OBJ_{}"
-"""Name of the stream behind an object bucket (NATS ADR-20)."""
-AUDIO_STREAM = OBJECT_STREAM.format(subjects.AUDIO_BUCKET)
-
-Settings = TypeVar("Settings", bound=BrokerSettings)
+"""How long after its last write the status of a worker expires."""
+AUDIO_STREAM = subjects.object_stream(subjects.AUDIO_BUCKET)
 
 
 def streams(settings: BrokerSettings) -> list[StreamConfig]:
+    """Return the streams, the queue of jobs first."""
     return [
         StreamConfig(
             name=subjects.JOBS_STREAM,
@@ -53,7 +38,7 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
             storage=StorageType.FILE,
             num_replicas=settings.nats_replicas,
             duplicate_window=DUPLICATE_WINDOW_SECS,
-            # A second submission of a job that is still here is refused, not stored in place of the first.
+            # A second submission of a job that is still queued is refused, and does not replace the first.
             max_msgs_per_subject=1,
             discard=DiscardPolicy.NEW,
             discard_new_per_subject=True,
@@ -97,7 +82,7 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
             max_age=settings.job_retention_secs,
             duplicate_window=min(DUPLICATE_WINDOW_SECS, settings.job_retention_secs),
             allow_direct=True,
-            # nats-server tells a gateway of each once it is stored; the deliveries themselves are read one by one.
+            # With this nats-server sends a gateway a hint for each stored delivery. The deliveries are read one by one.
             republish=RePublish(
                 src=subjects.ALL_WEBHOOKS,
                 dest=subjects.webhook_waiting("{{wildcard(1)}}"),
@@ -108,6 +93,7 @@ def streams(settings: BrokerSettings) -> list[StreamConfig]:
 
 
 def gpu_worker_consumer(settings: BrokerSettings) -> ConsumerConfig:
+    """Return the consumer that all workers pull jobs from."""
     return ConsumerConfig(
         durable_name=subjects.GPU_WORKER_CONSUMER,
         description="Workers share this consumer; attempts are counted in the job record, not by the server",
@@ -120,6 +106,7 @@ def gpu_worker_consumer(settings: BrokerSettings) -> ConsumerConfig:
 
 
 def webhook_events_consumer(settings: BrokerSettings) -> ConsumerConfig:
+    """Return the consumer that all gateways pull events for webhooks from."""
     return ConsumerConfig(
         durable_name=subjects.WEBHOOK_EVENTS_CONSUMER,
         description="What becomes webhook deliveries; strictly in order, so that a URL is known before what follows it",
@@ -137,7 +124,7 @@ def webhook_events_consumer(settings: BrokerSettings) -> ConsumerConfig:
 
 
 def buckets(settings: BrokerSettings) -> list[StreamConfig]:
-    """Buckets are streams with a layout that NATS's ADR-8 (key-value) and ADR-20 (objects) prescribe."""
+    """Return the buckets, as streams with the layout of NATS ADR-8 (key-value) and ADR-20 (objects)."""
     kept = settings.job_retention_secs
     return [
         _key_values(subjects.RECORDS_BUCKET, settings, kept),
@@ -151,7 +138,7 @@ def buckets(settings: BrokerSettings) -> list[StreamConfig]:
 
 
 def _key_values(bucket: str, settings: BrokerSettings, ttl: float | None) -> StreamConfig:
-    """On disk: a bucket in memory is gone after a restart of the server, and nobody would make it again."""
+    """A key-value bucket on disk: one in memory is gone after a restart of the server, and nobody would create it again."""
     return StreamConfig(
         name=subjects.kv_stream(bucket),
         subjects=[subjects.kv_key(bucket, ">")],
@@ -170,9 +157,9 @@ def _key_values(bucket: str, settings: BrokerSettings, ttl: float | None) -> Str
 
 
 def _objects(bucket: str, settings: BrokerSettings, ttl: float | None, max_bytes: int | None) -> StreamConfig:
-    """A full bucket refuses what comes (discard new): nothing that is stored goes to make room."""
+    """An object bucket. A full one refuses new objects, and deletes no stored object to make room."""
     return StreamConfig(
-        name=OBJECT_STREAM.format(bucket),
+        name=subjects.object_stream(bucket),
         subjects=[f"$O.{bucket}.C.>", f"$O.{bucket}.M.>"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
@@ -187,54 +174,13 @@ def _objects(bucket: str, settings: BrokerSettings, ttl: float | None, max_bytes
 
 
 def takes_share(config: StreamConfig) -> bool:
-    """Whether its limit is not a number of bytes, but a share of the server's store."""
+    """Whether the limit of a stream is a share of the server's store and not a number of bytes."""
     return config.name == AUDIO_STREAM and config.max_bytes is None
 
 
 def consumers(settings: BrokerSettings) -> dict[str, ConsumerConfig]:
-    """By the name of the stream that they read; no stream has two."""
+    """Return the consumers by the names of their streams. No stream has two."""
     return {
         subjects.JOBS_STREAM: gpu_worker_consumer(settings),
         subjects.EVENTS_STREAM: webhook_events_consumer(settings),
     }
-
-
-async def ensure(js: JetStreamContext, settings: Settings) -> Settings:
-    """Create what is missing and change nothing; the settings as they hold on this server.
-
-    Safe to run by any number of processes at once, in any order. What is there with other settings is kept, with one warning.
-    Raises Refused with a sentence for whoever runs the server, Unavailable.
-    """
-    found = await compare(js, settings, create=True)
-    if found:
-        log.warning("%s", in_one_line(found))
-    for difference in found:
-        if (difference.name, difference.field) == (
-            f"{subjects.JOBS_STREAM} {subjects.GPU_WORKER_CONSUMER}",
-            "ack_wait",
-        ):
-            # A worker that shows signs of life by another deadline than the server's would lose its jobs.
-            settings = msgspec.structs.replace(settings, job_ack_wait_secs=seconds(difference.present))
-    return settings
-
-
-async def compare(js: JetStreamContext, settings: BrokerSettings, create: bool = False) -> list[Difference]:
-    """What is there differently from what `settings` ask for. With `create` what is missing is made, else it is told as missing.
-
-    Raises Refused, Unavailable.
-    """
-    found: list[Difference] = []
-    for config in [*streams(settings), *buckets(settings)]:
-        share = takes_share(config)
-        there = await topology_server.stream(js, config, create=create, with_share=share)
-        found += differences(str(config.name), topology_server.declared(config), there, limited=share)
-    for stream, consumer in consumers(settings).items():
-        there = await topology_server.consumer(js, stream, consumer, create=create)
-        found += differences(f"{stream} {consumer.durable_name}", topology_server.declared(consumer), there)
-    return found
-
-
-async def is_made(js: JetStreamContext, settings: BrokerSettings) -> bool:
-    """Whether the queue of jobs is there: it is the first thing that is made. Raises Refused, Unavailable."""
-    [jobs, *_] = streams(settings)
-    return await topology_server.stream(js, jobs, create=False) is not None
