@@ -1,7 +1,7 @@
-"""Audio objects and the jobs that use them: an object goes with the last of its jobs.
+"""Which jobs use an audio object: it is deleted with the last of them.
 
-Most jobs have an object of their own, named as they are. A job that was published over NATS may name any object, so two may
-name the same. Who else names it is learned from the work queue, of which each look reads only what has come since the last.
+Most jobs have an object of their own, with the job's id as its name. A job that was published over NATS may name any object, so that
+two jobs may name the same one. The work queue tells which others do; each look reads only what is new since the last.
 """
 
 from collections import defaultdict
@@ -17,15 +17,17 @@ from schemas.jobs import JobRecord
 
 
 class AudioUse:
+    """Releases the audio of ended jobs."""
+
     def __init__(self, js: JetStreamContext, records: JobRecords, audio: ObjectStore) -> None:
         self._js, self._records, self._audio = js, records, audio
         self._named: defaultdict[str, set[str]] = defaultdict(set)
-        """Objects, and the jobs that name them, where that is not their own id."""
+        """Object to the ids of jobs that name it, where that is not their own id."""
         self._seen = 0
-        """The sequence in the work queue up to which it was read."""
+        """Sequence of the work queue up to which it was read."""
 
     async def release(self, record: JobRecord) -> None:
-        """Remove the audio of a job that has ended, unless another job that has not is to use it. Raises Unavailable."""
+        """Delete the audio of an ended job, unless another job that has not ended needs it. Raises Unavailable."""
         name = object_of(record)
         if not await self._is_wanted(name, record.id):
             await self._audio.delete(name)
@@ -48,12 +50,13 @@ class AudioUse:
             job_id = subjects.last_token(stored.subject)
             try:
                 named = SUBMISSION.read(stored.body).audio
-            except Unreadable:  # it is no job; the worker that gets it says so
+            except Unreadable:
+                # It is no job, which the worker that gets it reports.
                 continue
             if named is not None and named != job_id:
                 self._named[named].add(job_id)
 
 
 def object_of(record: JobRecord) -> str:
-    """The name of a job's audio in its bucket."""
+    """Return the name of a job's audio in its bucket."""
     return record.request.audio or record.id

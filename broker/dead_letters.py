@@ -1,4 +1,4 @@
-"""Messages that nobody could use, kept with the reason: submissions that are no jobs, deliveries that were given up."""
+"""Dead letters: messages that nobody could use, kept with the reason. Unusable submissions, and deliveries that were given up."""
 
 from datetime import datetime
 
@@ -17,10 +17,12 @@ from schemas.limits import clipped
 
 
 class DeadLetter(msgspec.Struct, kw_only=True, frozen=True):
+    """One message with its reason."""
+
     seq: int
-    """Its name: the sequence in the stream."""
+    """Its stream sequence, by which operators name it."""
     subject: str
-    """Where it was, and comes back to when it is requeued."""
+    """The subject on which it was, and to which a requeue returns it."""
     reason: str
     at: datetime
     body: bytes
@@ -33,9 +35,9 @@ class DeadLetters:
         self._js = js
 
     async def add(self, subject: str, body: bytes, reason: str, letter_id: str) -> None:
-        """Keep it, once per `letter_id`. Raises StorageFull, Unavailable.
+        """Keep a message, once for each `letter_id`. Raises StorageFull, Unavailable.
 
-        A message so large that the headers beside it would be too much is cut, and the reason says so.
+        A message that is too large together with the headers is cut, and the reason says so.
         """
         place = subjects.dead(subject)
         try:
@@ -46,20 +48,21 @@ class DeadLetters:
             await self.keep(place, subject, kept, told, letter_id)
 
     async def keep(self, place: str, subject: str, body: bytes, reason: str, letter_id: str) -> None:
-        """Keep a message of `subject` whole, on the subject `place`, once per `letter_id`.
+        """Keep a message of `subject` as a whole on the subject `place`, once for each `letter_id`.
 
         Raises TooLarge, StorageFull, Unavailable.
         """
         headers = {
             subjects.ORIGIN_HEADER: subject,
-            subjects.REASON_HEADER: clipped(" ".join(reason.split())),  # a header is one line
+            # A header is one line.
+            subjects.REASON_HEADER: clipped(" ".join(reason.split())),
             str(Header.MSG_ID.value): letter_id,
         }
         with mapped_errors():
             await self._js.publish(place, body, headers=headers)
 
     async def all(self) -> list[DeadLetter]:
-        """Oldest first. Raises Unavailable."""
+        """Return all dead letters, oldest first. Raises Unavailable."""
         return [
             DeadLetter(
                 seq=stored.seq,
@@ -72,15 +75,16 @@ class DeadLetters:
         ]
 
     async def count(self) -> int:
+        """Return how many there are. Raises Unavailable."""
         with mapped_errors():
             info = await self._js.stream_info(subjects.DEAD_STREAM)
         return int(info.state.messages)
 
     async def requeue(self, seq: int) -> str:
-        """Put it back where it was; the subject.
+        """Put a letter back on its subject, which is returned.
 
-        Raises KeyError where there is none; AlreadySubmitted for a job that is in the queue again; Refused for a letter that
-        was in none of our queues (others can write letters too, and this must not publish for them); StorageFull, Unavailable.
+        Raises KeyError where there is none; AlreadySubmitted for a job that is in the queue already; Refused for a letter that was
+        in none of our queues, because others can write letters too and this must not publish for them; StorageFull, Unavailable.
         """
         with mapped_errors():
             try:
@@ -100,5 +104,5 @@ class DeadLetters:
         return subject
 
     async def remove(self, seq: int) -> None:
-        """Raises Unavailable."""
+        """Delete a letter. Raises Unavailable."""
         await delete_message(self._js, subjects.DEAD_STREAM, seq)

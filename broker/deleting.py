@@ -1,9 +1,9 @@
-"""Taking messages out of streams that consumers read.
+"""Deletes messages from streams that consumers read.
 
-One by one, never by a purge of their subjects: after that nats-server (2.15.1, its issue 5727) believes that a consumer with a
-wider filter has acknowledged messages which it has not. Two jobs in work, the second one cancelled by a purge: the first was
-never delivered again when its worker died. tests/integration/test_deleting.py has it. Streams without such
-consumers (buckets) are purged.
+Messages are deleted one by one, and never by a purge of their subjects: after such a purge nats-server (2.15.1, its issue 5727)
+believes that a consumer with a wider filter has acknowledged messages which it has not. With two jobs in work, the second one
+cancelled by a purge, the first was never delivered again when its worker died (tests/integration/test_deleting.py). Streams
+without consumers, such as buckets, are purged.
 """
 
 import asyncio
@@ -15,12 +15,13 @@ from broker.error_mapping import mapped_errors
 from broker.scanning import scan
 
 NO_SUCH_MESSAGE = frozenset({10037, 10043, 10057})
-"""JetStream error codes: no message found, no such sequence; the deletion found none."""
+"""JetStream error codes: no message found, no such sequence, nothing to delete."""
 AT_ONCE = 64
+"""How many deletions are sent at a time."""
 
 
 async def delete_message(js: JetStreamContext, stream: str, seq: int) -> None:
-    """That another gateway was faster is fine. Raises Unavailable."""
+    """Delete a message; one that is gone already is no error. Raises Unavailable."""
     with mapped_errors():
         try:
             await js.delete_msg(stream, seq)
@@ -30,7 +31,7 @@ async def delete_message(js: JetStreamContext, stream: str, seq: int) -> None:
 
 
 async def delete_subject(js: JetStreamContext, stream: str, pattern: str) -> None:
-    """What is stored now on subjects that match. Raises Unavailable."""
+    """Delete the messages that are stored now on matching subjects. Raises Unavailable."""
     found = [stored.seq async for stored in scan(js, stream, pattern)]
     for begin in range(0, len(found), AT_ONCE):
         batch = found[begin : begin + AT_ONCE]

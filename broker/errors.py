@@ -1,16 +1,16 @@
-"""What can go wrong with the broker. Nothing above this package catches nats.errors; broker/verdict.py decides which is which."""
+"""What can go wrong with nats-server. Nothing above this package catches nats.errors; broker/verdict.py maps those to these."""
 
 
 class BrokerError(Exception):
-    """Base."""
+    """Base of all errors of this package."""
 
 
 class Unavailable(BrokerError):
-    """Transient: the server cannot be reached or did not answer in time. The same will work later."""
+    """The server cannot be reached, or did not answer in time. The same request will work later."""
 
 
 class StorageFull(BrokerError):
-    """The store has no room for this. The same will work once there is room."""
+    """The store has no room. The same request will work once there is room."""
 
 
 class SubjectFull(StorageFull):
@@ -18,23 +18,23 @@ class SubjectFull(StorageFull):
 
 
 class Refused(BrokerError):
-    """Permanent: the server (or this connection's rights) will never take this. Trying again cannot help."""
+    """The server will never accept this request, or this user may not make it. A repetition cannot help."""
 
 
 class TooLarge(Refused):
-    """The message is larger than the server takes."""
+    """The message is larger than the server accepts."""
 
 
 class ConnectionLost(BrokerError):
-    """The connection is closed for good: nothing of this process can work any more."""
+    """The connection is closed for good, so that nothing of this process can work any more."""
 
 
 class Conflict(BrokerError):
-    """A compare-and-set lost: somebody else wrote first."""
+    """A compare-and-set has failed, because somebody else has written first."""
 
 
 class AlreadySubmitted(BrokerError):
-    """The stream has a submission with this job id."""
+    """The stream has a submission with this job id already."""
 
 
 class ObjectMissing(BrokerError):

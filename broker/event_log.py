@@ -1,4 +1,4 @@
-"""The event log: append with a compare-and-set, replay a job's events, follow all jobs live."""
+"""The event log: append with a fence, replay the events of a job, follow all events live."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,11 +23,11 @@ from schemas.model import ModelEvent
 
 LAST_SEQUENCE_BY_SUBJECT = str(Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
 LAST_SEQUENCE_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
-"""Which subjects that is about, where not the message's own; nats-server 2.11, nats-py has no name for it."""
+"""Header for the subjects that the expected sequence is about (nats-server 2.11); nats-py has no name for it."""
 
 
 class Logged(msgspec.Struct, kw_only=True, frozen=True):
-    """An event as stored: its stream sequence (also the SSE id), its subject, its body as published."""
+    """An event as it is stored. Its stream sequence is also the id in server-sent events."""
 
     seq: int
     subject: str
@@ -35,27 +35,31 @@ class Logged(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def type(self) -> str:
+        """Type of the event, the last token of the subject."""
         return subjects.last_token(self.subject)
 
     @property
     def topic(self) -> str:
+        """Topic of the event (schemas.subjects.topic)."""
         return subjects.topic(self.subject)
 
 
 class EventLog:
+    """The stream WHISPER_EVENTS."""
+
     def __init__(self, js: JetStreamContext) -> None:
         self._js = js
 
     async def append(self, event: events.JobEvent) -> int:
-        """Publish; the sequence it got. Raises Unavailable."""
+        """Publish an event and return its stream sequence. Raises Unavailable."""
         return await self._append(event, {})
 
     async def append_next(self, event: events.JobEvent, last: int) -> int:
-        """Publish as the next event of its job, behind the one with the sequence `last`; the sequence it got.
+        """Publish an event as the next one of its job, behind the event with the sequence `last`. Returns its sequence.
 
-        The fence: raises Conflict where anybody else has told something of the job since then. Only that it was submitted
-        again is of no account. Safe to repeat where the answer was lost: an event with the same body is this one. Raises
-        Unavailable.
+        This is the fence: it raises Conflict where somebody else has published an event of the job since then. A repeated
+        submission does not count as one. It may be repeated where the answer was lost: an event with the same body is this
+        one. Raises Unavailable.
         """
         try:
             return await self._append_behind(event, last)
@@ -81,30 +85,31 @@ class EventLog:
         return int(ack.seq)
 
     async def append_invalid(self, event: events.Invalid, event_id: str) -> None:
-        """Tell that a submission is none; with the same `event_id` it may be tried again. Raises Unavailable."""
+        """Publish that a submission cannot be used. It may be repeated with the same `event_id`. Raises Unavailable."""
         subject = subjects.event(event.job_id, events.event_type(event))
         await self._append_once(subject, msgspec.json.encode(event), event_id)
 
     async def first_sequence(self) -> int:
-        """The oldest event that is still there. Raises Unavailable."""
+        """Return the sequence of the oldest event that is still stored. Raises Unavailable."""
         return int((await self._state()).first_seq)
 
     async def last_sequence(self) -> int:
-        """Of the newest event, 0 where there was none yet. Raises Unavailable."""
+        """Return the sequence of the newest event, 0 where there was none yet. Raises Unavailable."""
         return int((await self._state()).last_seq)
 
     async def resume_point(self, topic: str, after: int) -> int:
-        """`after`, if that can be the last event that a follower of `topic` has seen; else 0, the beginning.
+        """Return `after` where it can be the last event that a follower of `topic` has seen, and else 0, the beginning.
 
-        It cannot where the log has not come so far yet, or has an event of something else there: then it is another log,
-        made anew or restored since the follower has left. Raises Unavailable.
+        It cannot be one where the log is shorter, or has an event of another topic there: then this is another log, created
+        again or restored since the follower has left. Raises Unavailable.
         """
         if not after or after > await self.last_sequence():
             return 0
         with mapped_errors():
             try:
                 found = await self._js.get_msg(subjects.EVENTS_STREAM, seq=after, direct=True)
-            except NotFoundError:  # pruned, which makes it no less of a place
+            except NotFoundError:
+                # It is pruned, but still a position in this log.
                 return after
         return after if subjects.topic(found.subject or "") == topic else 0
 
@@ -113,28 +118,28 @@ class EventLog:
             return (await self._js.stream_info(subjects.EVENTS_STREAM)).state
 
     async def erase(self, job_id: str) -> None:
-        """Remove all events of a job. Raises Unavailable."""
+        """Delete all events of a job. Raises Unavailable."""
         await delete_subject(self._js, subjects.EVENTS_STREAM, subjects.all_events_of(job_id))
 
     async def append_terminal(self, record: JobRecord, at: datetime) -> None:
-        """Publish the event of a record's end unless it is there already: exactly one, however often this runs."""
+        """Publish the last event of an ended job, unless it is there: exactly one, however often this runs. Raises Unavailable."""
         try:
             await self._append(events.terminal_event(record, at), {LAST_SEQUENCE_BY_SUBJECT: "0"})
         except Conflict:
             return
 
     async def append_model_event(self, event: ModelEvent, event_id: str) -> None:
-        """Publish; with the same `event_id` it may be tried again. Raises Unavailable."""
+        """Publish an event of a model. It may be repeated with the same `event_id`. Raises Unavailable."""
         subject = subjects.model_event(event.worker_id, event.type)
         await self._append_once(subject, msgspec.json.encode(event), event_id)
 
     async def _append_once(self, subject: str, body: bytes, event_id: str) -> None:
-        """Once per id within the duplicate window."""
+        """Publish once for each id within the duplicate window."""
         with mapped_errors():
             await self._js.publish(subject, body, headers={str(Header.MSG_ID.value): event_id})
 
     async def last(self, job_id: str, event_type: str) -> Logged | None:
-        """The job's newest event of a type."""
+        """Return the newest event of a type of a job; None where there is none. Raises Unavailable."""
         subject = subjects.event(job_id, event_type)
         with mapped_errors():
             try:
@@ -144,12 +149,12 @@ class EventLog:
         return Logged(seq=found.seq or 0, subject=subject, body=found.data or b"")
 
     async def replay(self, pattern: str, after: int = 0) -> AsyncIterator[Logged]:
-        """The stored events on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
+        """Yield the stored events on matching subjects with a sequence above `after`, in order. Raises Unavailable."""
         async for stored in scan(self._js, subjects.EVENTS_STREAM, pattern, after):
             yield Logged(seq=stored.seq, subject=stored.subject, body=stored.body)
 
     async def told_so_far(self, job_id: str) -> tuple[int, list[Segment]]:
-        """The sequence of the job's newest event, 0 where there is none, and its transcript so far. Raises Unavailable."""
+        """Return the sequence of a job's newest event, 0 where there is none, and its transcript so far. Raises Unavailable."""
         last, found = 0, list[Segment]()
         async for logged in self.replay(subjects.all_events_of(job_id)):
             read = partial(inputs.job_event, logged.subject)
@@ -159,7 +164,7 @@ class EventLog:
         return last, found
 
     async def segments(self, job_id: str) -> list[Segment]:
-        """The job's transcript so far. Raises Unavailable."""
+        """Return the transcript of a job so far. Raises Unavailable."""
         found = []
         async for logged in self.replay(subjects.event(job_id, "segment")):
             read = partial(inputs.job_event, logged.subject)
@@ -170,9 +175,9 @@ class EventLog:
 
     @asynccontextmanager
     async def following(self, deliver: Callable[[Logged], Awaitable[None]]) -> AsyncIterator[None]:
-        """Call `deliver` for each event from now on, once and in order, for as long as this is open.
+        """Call `deliver` for each event from now on, once and in order, while the block runs.
 
-        Raises Unavailable at the beginning; later losses of the connection are mended without a gap.
+        Raises Unavailable at the start. A later loss of the connection leaves no gap.
         """
 
         async def on_message(message: Msg) -> None:

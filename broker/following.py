@@ -1,7 +1,7 @@
 """Follow a stream live and in order: a push consumer, and a watch over it.
 
-nats-py's ordered consumer is not used: it looks for flow control requests four times a second for ever, which an idle
-gateway should not do, and takes up to 20 s to see that its consumer has died with its server's memory.
+nats-py's ordered consumer is not used: it polls for flow control requests four times a second, which an idle gateway should not
+do, and it takes up to 20 s to notice that its consumer is gone after a restart of the server.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from process.retry import retry_forever
 log = logging.getLogger(__name__)
 
 CHECK_SECS = 20.0
-"""How often it is asked whether the consumer is still there: nothing else tells of its loss in a cluster."""
+"""How often the server is asked whether the consumer exists: in a cluster nothing else reports its loss."""
 
 
 class Follower:
-    """Calls `deliver` for each message from the opening on, once and in order."""
+    """Calls `deliver` for each message that is stored from the start on, once and in order."""
 
     def __init__(
         self, js: JetStreamContext, stream: str, pattern: str, deliver: Callable[[Msg], Awaitable[None]]
@@ -38,15 +38,15 @@ class Follower:
         self._js, self._stream, self._pattern, self._deliver = js, stream, pattern, deliver
         self._created: datetime | None = None
         self._seen = 0
-        """The sequence of the last message delivered."""
+        """Stream sequence of the last delivered message."""
         self._received = 0
-        """How many this consumer has delivered here."""
+        """Consumer sequence of the last delivered message."""
         self._subscription: _Js.PushSubscription | None = None
         self._gap = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follow while inside. Raises Unavailable at the beginning; what is lost later is mended without a gap."""
+        """Follow while the block runs. Raises Unavailable at the start; a later loss of the connection leaves no gap."""
         self._created, self._seen = await self._look()
         await self._subscribe()
         try:
@@ -67,12 +67,12 @@ class Follower:
         """Replace the consumer by a new one that begins behind the last message delivered. Raises BrokerError."""
         await self._unsubscribe()
         created, last = await self._look()
-        # A server may have lost what it had not synced; and of a stream that was made anew nothing is known.
+        # A server may have lost messages that it had not synced, and a stream that was created again is another one.
         self._created, self._seen = created, min(self._seen, last) if created == self._created else 0
         await self._subscribe()
 
     async def _lost(self) -> None:
-        """Wait until the consumer is gone, or has sent what did not come."""
+        """Wait until the consumer is gone, or until a message of it is missing."""
         while True:
             try:
                 async with asyncio.timeout(CHECK_SECS):
@@ -83,7 +83,7 @@ class Follower:
                     return
 
     async def _is_whole(self) -> bool:
-        """The consumer is there, and what it had sent when it was asked has come, the last message too."""
+        """Whether the consumer exists and every message that it has sent has arrived, also the last one."""
         if self._subscription is None:
             return False
         try:
@@ -92,13 +92,14 @@ class Follower:
                     info = await self._js.consumer_info(self._stream, self._subscription._consumer)
                 except NotFoundError:
                     return False
-        except BrokerError as error:  # the server is away: the reconnect will tell
+        except BrokerError as error:
+            # The server is away, which the reconnect reports.
             log.info("%s: the consumer could not be looked at: %s", self._stream, error)
             return True
         return info.delivered is None or info.delivered.consumer_seq <= self._received
 
     async def _look(self) -> tuple[datetime | None, int]:
-        """When the stream was made, and its last sequence."""
+        """Return when the stream was created, and its last sequence."""
         with mapped_errors():
             info = await self._js.stream_info(self._stream)
         return info.created, int(info.state.last_seq)
@@ -109,7 +110,8 @@ class Follower:
 
         async def on_message(message: Msg) -> None:
             sequence = message.metadata.sequence
-            if sequence.consumer != self._received + 1:  # something between did not reach us
+            # A message in between has not arrived.
+            if sequence.consumer != self._received + 1:
                 self._gap.set()
                 return
             self._received += 1

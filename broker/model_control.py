@@ -11,26 +11,26 @@ from schemas.model import ModelStatus, UnloadRequest
 from schemas.subjects import model_control
 
 TIMEOUT_SECS = 5.0
-"""Workers answer at once."""
-
+"""Timeout of a request. Workers answer at once, without waiting for what was asked."""
 ERROR_HEADER, ERROR_CODE_HEADER = "Nats-Service-Error", "Nats-Service-Error-Code"
-"""As in NATS's ADR-32, micro services."""
+"""Headers of an error answer of a micro service (NATS ADR-32)."""
 
 
 class ModelRefused(BrokerError):
-    """The worker says no; the sentence says why."""
+    """The worker refuses; the sentence says why."""
 
 
 class NoWorker(BrokerError):
-    """Nobody is there to answer."""
+    """No worker answers."""
 
 
 async def request_model(
     client: Client, action: str, worker_id: str | None = None, *, force: bool = False
 ) -> ModelStatus:
-    """`action` is status, load or unload; the model's status after it, without waiting for what was asked.
+    """Ask a worker, any one where `worker_id` is None. `action` is `status`, `load` or `unload`.
 
-    Raises ModelRefused, NoWorker, Refused, Unavailable.
+    Returns the model's status right after the request, without waiting for what was asked. Raises ModelRefused, NoWorker, Refused,
+    Unavailable.
     """
     body = msgspec.json.encode(UnloadRequest(force=force)) if action == "unload" else b""
     try:

@@ -1,4 +1,4 @@
-"""One object of the store, read into a file, and what is said where that is not possible."""
+"""Reads one object of the store into a file, and checks that it is whole."""
 
 import asyncio
 import base64
@@ -16,23 +16,24 @@ from process.racing import unless
 from schemas.inputs import ObjectMeta
 
 WRITE_BATCH_BYTES = 4 * 1024 * 1024
-"""So much is gathered before a hop to a thread that hashes and writes it."""
+"""Bytes that are collected before a thread hashes and writes them."""
 IDLE_TIMEOUT_SECS = 30.0
-"""No chunk for so long means that the server is gone."""
+"""After this time without a chunk the server counts as gone."""
 READS = 2
-"""An object is damaged when it was read so often and never matched: what came over a bad connection says nothing."""
+"""How often an object is read before it counts as damaged: one bad read may be the fault of the connection."""
 
 
 class ObjectReader:
+    """Reads one object."""
+
     def __init__(self, js: JetStreamContext, stream: str, chunks: str, info: ObjectMeta) -> None:
-        """`chunks` is the subject that the object's chunks are on."""
+        """`chunks` is the subject of the object's chunks."""
         self._js, self._stream, self._chunks, self._info = js, stream, chunks, info
 
     async def write_to(self, path: Path) -> int:
-        """Write the object's bytes to `path`; their count.
+        """Write the object's bytes to `path`, and return how many they are.
 
-        Raises ObjectMissing where the store says that chunks are missing, ObjectCorrupt, Unavailable; OSError where the
-        file cannot be written.
+        Raises ObjectMissing where chunks are missing; ObjectCorrupt; Unavailable; OSError where the file cannot be written.
         """
         info = self._info
         for _ in range(READS):
@@ -42,16 +43,20 @@ class ObjectReader:
         raise ObjectCorrupt(f"the object {info.name} does not match its digest ({size} of {info.size} bytes)")
 
     async def _read(self, path: Path) -> tuple[int, str]:
-        """Size and digest of what was found."""
+        """Read once. Returns size and digest of the bytes that came."""
         await self._check_chunks()
         with path.open("wb") as file:
             digest = await unless(self._copy(file), reconnected(self._js))
-            if digest is None:  # the consumer may be gone with the connection, and nobody says so
+            # The consumer may be gone with the connection, which nothing reports.
+            if digest is None:
                 raise Unavailable(f"the connection was lost while {self._info.name} was read")
             return file.tell(), digest_text(digest)
 
     async def _check_chunks(self) -> None:
-        """Are all there? Only the store knows: that none comes for a while says nothing."""
+        """Check that all chunks are stored. Raises ObjectMissing.
+
+        Only the stream can say that: a pause between chunks means nothing.
+        """
         with mapped_errors():
             stream = await self._js.stream_info(self._stream, subjects_filter=self._chunks)
         stored = (stream.state.subjects or {}).get(self._chunks, 0)
@@ -91,5 +96,5 @@ class ObjectReader:
 
 
 def digest_text(digest: "hashlib._Hash") -> str:
-    """A SHA-256 as the object store writes it."""
+    """Return a SHA-256 as the object store writes it."""
     return "SHA-256=" + base64.urlsafe_b64encode(digest.digest()).decode()

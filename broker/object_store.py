@@ -1,8 +1,8 @@
-"""Objects in JetStream's object store: streamed in from an async source, streamed out into a file.
+"""JetStream's object store: objects are streamed in from an async source, and out into a file.
 
-Written by hand on the object-store wire layout, because nats-py's `put` takes no async source and awaits each chunk,
-and its `get` hops to a thread per chunk: 113-200 and 49-58 MiB/s against 390-490 and 290-540 here
-(docs/adr/0003). `nats object get|put` and nats-py read and write the same objects; tests prove both directions.
+It is written by hand on the layout of NATS ADR-20, because nats-py's `put` takes no async source and awaits each chunk, and its `get`
+uses a thread for each chunk: 113-200 and 49-58 MiB/s, against 390-490 and 290-540 here (docs/adr/0003). The `nats` command and nats-py
+read and write the same objects, which tests prove in both directions.
 """
 
 import asyncio
@@ -33,34 +33,38 @@ from schemas.model import Room
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 128 * 1024
-"""nats-py's and the Go client's default."""
+"""Size of a chunk, as by default in nats-py and the Go client."""
 CHUNKS_IN_FLIGHT = 64
-"""8 MiB unacknowledged: more does not go faster, and this is what an upload may cost in memory."""
+"""Unacknowledged chunks of one upload: 8 MiB. More is not faster, and costs memory."""
 DISCARD_SECS = 5.0
-"""How long a broken upload waits for acknowledgements before it is purged. What the server stores later is swept."""
+"""How long a broken upload waits for acknowledgements before its purge. Chunks that are stored later are swept."""
 IDLE_TIMEOUT_SECS = 30.0
-"""No acknowledgement for so long means that the server is gone."""
+"""After this time without an acknowledgement the server counts as gone."""
 
 T = TypeVar("T")
 
 
 class StoredObject(msgspec.Struct, kw_only=True, frozen=True):
+    """An object that was stored."""
+
     name: str
     size: int
+    """Bytes."""
     digest: str
+    """As `digest_text` writes it."""
 
 
 class ObjectStore:
-    """One bucket. `js` must have it (topology.ensure)."""
+    """One object bucket, which broker/topology has created."""
 
     def __init__(self, js: JetStreamContext, bucket: str) -> None:
         self._js, self._bucket, self._stream = js, bucket, subjects.object_stream(bucket)
 
     async def put(self, name: str, source: AsyncIterator[bytes]) -> StoredObject:
-        """Store all of `source`. If that fails or is cancelled, nothing of it stays.
+        """Store all bytes of `source`. If that fails or is cancelled, nothing of it stays.
 
-        Raises StorageFull, as soon as a chunk is refused and whatever `source` is waiting for then; Refused, Unavailable, and
-        whatever `source` raises.
+        Raises StorageFull as soon as a chunk is refused, also while `source` waits; Refused; Unavailable; and what `source`
+        raises.
         """
         nuid = self._js._nc._nuid.next().decode()
         async with pipeline(self._js._nc, CHUNKS_IN_FLIGHT) as pipe:
@@ -94,46 +98,46 @@ class ObjectStore:
         return StoredObject(name=name, size=size, digest=str(info.digest))
 
     async def get_to_file(self, name: str, path: Path) -> int:
-        """Write the object's bytes to `path`; their count. Raises ObjectMissing, ObjectCorrupt, Unavailable."""
+        """Write an object to `path`, and return its size in bytes. Raises ObjectMissing, ObjectCorrupt, Unavailable, OSError."""
         info = await self._info(name)
         return await ObjectReader(self._js, self._stream, self._chunks(info.nuid), info).write_to(path)
 
     async def delete(self, name: str) -> None:
-        """Remove chunks and meta data; nothing to remove is fine. Raises Unavailable."""
+        """Delete an object. Idempotent. Raises Unavailable."""
         try:
             info = await self._info(name)
         except ObjectMissing:
             return
         with mapped_errors():
-            # The meta goes last: where the broker fails in between, the next call finds what is left by it.
+            # The meta is deleted last: where nats-server fails in between, the next call finds the rest by it.
             await self._js.purge_stream(self._stream, subject=self._chunks(info.nuid))
             await self._js.purge_stream(self._stream, subject=self._meta(name))
 
     async def digest(self, name: str) -> str | None:
-        """Of an object's content, as `digest_text` writes it; None where there is no such object. Raises Unavailable."""
+        """Return the digest of an object, as `digest_text` writes it; None where there is no such object. Raises Unavailable."""
         try:
             return (await self._info(name)).digest
         except ObjectMissing:
             return None
 
     async def objects(self) -> list[tuple[ObjectMeta, datetime]]:
-        """All that are whole, each with the time when it was stored. Raises Unavailable.
+        """Return all objects, each with the time when it was stored. Raises Unavailable.
 
-        A meta that cannot be used, or that says that it is of another object, is left out: it is nobody's.
+        Metas that cannot be used, or that belong to another object, are left out.
         """
         return [(meta, stored.time) async for stored, meta in self._metas() if meta is not None]
 
     async def room(self) -> Room:
-        """How full the bucket is. Raises Unavailable."""
+        """Return how full the bucket is. Raises Unavailable."""
         with mapped_errors():
             info = await self._js.stream_info(self._stream)
         limit = info.config.max_bytes or 0
         return Room(used=info.state.bytes, limit=limit if limit > 0 else None)
 
     async def sweep(self, older_than: datetime) -> int:
-        """Remove what belongs to no object and has not changed since then: chunks of broken uploads, metas that are nobody's.
+        """Delete what belongs to no object and has not changed since `older_than`: chunks of broken uploads, unusable metas.
 
-        Of how many subjects. Raises Unavailable.
+        Returns the number of deleted subjects. Raises Unavailable.
         """
         known, orphans = set[str](), set[str]()
         async for stored, meta in self._metas():
@@ -150,7 +154,8 @@ class ObjectStore:
         with mapped_errors():
             try:
                 newest = await self._js.get_last_msg(self._stream, subject)
-            except NotFoundError:  # another gateway was faster
+            except NotFoundError:
+                # Another gateway was faster.
                 return False
             if newest.time is None or newest.time >= older_than:
                 return False
@@ -158,7 +163,7 @@ class ObjectStore:
         return True
 
     async def _metas(self) -> AsyncIterator[tuple[Stored, ObjectMeta | None]]:
-        """Each meta that is stored; None for one that cannot be used, is of another object, or marks a removal."""
+        """Yield each stored meta; None in place of one that cannot be used, is of another object, or marks a deletion."""
         async for stored in scan(self._js, self._stream, f"$O.{self._bucket}.M.>"):
             meta = usable(OBJECT_META.read, stored.subject, stored.seq, stored.body)
             is_usable = meta is not None and not meta.deleted and self._meta(meta.name) == stored.subject
@@ -171,7 +176,7 @@ class ObjectStore:
         return f"$O.{self._bucket}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
     async def _info(self, name: str) -> ObjectMeta:
-        """Raises ObjectMissing, also for a meta that cannot be used; Unavailable."""
+        """Return the meta of an object. Raises ObjectMissing, also for a meta that cannot be used; Unavailable."""
         place = self._meta(name)
         with mapped_errors():
             try:
@@ -184,18 +189,20 @@ class ObjectStore:
         return info
 
     async def _discard(self, nuid: str, pipe: Pipeline) -> None:
-        """Chunks that the server is still storing would survive a purge: wait for their acknowledgement first."""
+        """Delete the chunks of a broken upload. Acknowledgements are awaited first, because chunks that are still being stored
+        would survive the purge."""
         await pipe.settled(DISCARD_SECS)
         try:
             with mapped_errors():
                 await self._js.purge_stream(self._stream, subject=self._chunks(nuid))
-        except BrokerError as error:  # the upload has failed already, for a reason of its own
+        except BrokerError as error:
+            # The upload has failed already, for a reason of its own.
             log.warning("a broken upload is left to the sweep: %s", error)
 
     async def _probe(self) -> None:
-        """Raises StorageFull where the bucket could not be written lately; Unavailable.
+        """Check that the bucket can be written. Raises StorageFull, Unavailable.
 
-        A purge of what is not there changes nothing, and nats-server answers it with the stream's write error.
+        A purge of a subject without messages changes nothing, and nats-server answers it with the stream's write error.
         """
         with mapped_errors():
             await self._js.purge_stream(
@@ -204,7 +211,7 @@ class ObjectStore:
 
 
 async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Cut any pieces into chunks of CHUNK_BYTES; the last may be shorter."""
+    """Cut pieces of any size into chunks of CHUNK_BYTES. The last chunk may be shorter."""
     buffer = bytearray()
     async for piece in source:
         buffer += piece
@@ -216,7 +223,7 @@ async def _exact_chunks(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _finish(work: Awaitable[T]) -> T:
-    """Let cleaning up end even if the caller is cancelled (again) meanwhile."""
+    """Await work to its end, also where the caller is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -226,5 +233,5 @@ async def _finish(work: Awaitable[T]) -> T:
 
 
 def _is_literal(subject: str) -> bool:
-    """False for one that stands for others, too: nats-server stores messages with a `*` in their subject."""
+    """Whether a subject has no wildcard: nats-server stores messages with a `*` in their subject."""
     return not {"*", ">"} & set(subject.split("."))

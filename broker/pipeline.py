@@ -1,8 +1,8 @@
-"""Publish to a stream without waiting for each acknowledgement.
+"""Publishes to a stream without waiting for each acknowledgement.
 
-nats-py's publish_async is not used: an error that nats-server answers (no room, say) is raised in the callback that reads the
-answer, and the future that stands for the acknowledgement is never settled (nats-py 2.16, `_handle_async_reply`): an upload into a
-full store then stood still for 30 s.
+nats-py's publish_async is not used: an error in nats-server's answer, such as no room, is raised in the callback that reads the answer,
+and the future of the acknowledgement is never settled (nats-py 2.16, `_handle_async_reply`). An upload into a full store then stood
+still for 30 s.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from broker.errors import BrokerError, Unavailable
 log = logging.getLogger(__name__)
 
 NO_RESPONDERS = "503"
+"""Status of an answer where no server has the stream."""
 SILENCE_SECS = 0.5
-"""Without an acknowledgement for so long the server is asked whether it can store anything."""
+"""After this time without an acknowledgement the server is asked whether it can store anything."""
 
 
 class Pipeline:
@@ -40,7 +41,7 @@ class Pipeline:
         self._acknowledged_before = 0
 
     async def publish(self, subject: str, body: bytes, ack_timeout_secs: float) -> None:
-        """Raises what broker/verdict.py makes of a refusal, also of a message before; Unavailable."""
+        """Publish a message. Raises the error of a refusal, also of an earlier message; Unavailable."""
         self.check()
         self._number += 1
         reply = f"{self._inbox}.{self._number}"
@@ -53,23 +54,23 @@ class Pipeline:
             await self._acknowledged(ack_timeout_secs)
 
     async def all_stored(self, ack_timeout_secs: float) -> None:
-        """Wait for the acknowledgements that are outstanding. Raises as `publish` does."""
+        """Wait for the outstanding acknowledgements. Raises as `publish` does."""
         while self._in_flight:
             await self._acknowledged(ack_timeout_secs)
         self.check()
 
     def check(self) -> None:
-        """Raises what `publish` raises, where one of its messages was refused."""
+        """Raise as `publish` does, where a message was refused."""
         if self._failure is not None:
             with mapped_errors():
                 raise self._failure
 
     @asynccontextmanager
     async def watched(self, probe: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Stop what is done inside, also a wait for the client's next piece, as soon as it is in vain; raises why.
+        """Stop the block, also a wait for the client's next piece, as soon as publishing has failed. Raises the error.
 
-        `probe` raises what is wrong with the stream. It is asked where no acknowledgement comes: a server whose disk is full
-        refuses nothing, it is silent.
+        `probe` raises what is wrong with the stream. It is called where acknowledgements are missing, because a server whose
+        disk is full refuses nothing, but is silent.
         """
         failure: BrokerError | None = None
         try:
@@ -77,7 +78,7 @@ class Pipeline:
 
                 async def watch() -> None:
                     nonlocal failure
-                    failure = await self._failure_to_come(probe)
+                    failure = await self._wait_for_failure(probe)
                     scope.reschedule(asyncio.get_running_loop().time())
 
                 watching = asyncio.create_task(watch(), name="watch for refused messages")
@@ -91,7 +92,7 @@ class Pipeline:
                 raise
             raise failure from None
 
-    async def _failure_to_come(self, probe: Callable[[], Awaitable[None]]) -> BrokerError:
+    async def _wait_for_failure(self, probe: Callable[[], Awaitable[None]]) -> BrokerError:
         reconnects = self._client.stats["reconnects"]
         while not await self._fails_within(SILENCE_SECS):
             if not self._stands_still():
@@ -100,7 +101,8 @@ class Pipeline:
                 return Unavailable("the connection was lost, and messages on their way with it")
             try:
                 await probe()
-            except Unavailable as error:  # it may come back; whoever waits for acknowledgements has a timeout
+            except Unavailable as error:
+                # The server may come back, and the wait for acknowledgements has a timeout of its own.
                 log.info("an upload stands still: %s", error)
             except BrokerError as error:
                 return error
@@ -114,7 +116,7 @@ class Pipeline:
         raise RuntimeError("no message was refused")
 
     async def _fails_within(self, secs: float) -> bool:
-        """Wait for the first refusal, for `secs` at the most; whether there is one."""
+        """Whether a message is refused within `secs`."""
         try:
             async with asyncio.timeout(secs):
                 await self._failed.wait()
@@ -123,18 +125,18 @@ class Pipeline:
         return True
 
     def _stands_still(self) -> bool:
-        """Whether something is on its way, and nothing was acknowledged since this was asked the last time."""
+        """Whether messages are on their way, and none was acknowledged since the last call."""
         acknowledged = self._number - len(self._replies)
         before, self._acknowledged_before = self._acknowledged_before, acknowledged
         return bool(self._replies) and acknowledged == before
 
     async def settled(self, timeout_secs: float) -> None:
-        """Wait until nothing is on its way any more, for `timeout_secs` at the most, whatever became of it."""
+        """Wait until every message is answered, for `timeout_secs` at the most, whatever the answers are."""
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=timeout_secs)
 
     async def _acknowledged(self, timeout_secs: float) -> None:
-        """Wait for the oldest."""
+        """Wait for the oldest acknowledgement."""
         with mapped_errors():
             async with asyncio.timeout(timeout_secs):
                 await self._in_flight[0]
@@ -163,7 +165,7 @@ def _raise_for_refusal(message: Msg) -> None:
 
 @asynccontextmanager
 async def pipeline(client: Client, limit: int) -> AsyncIterator[Pipeline]:
-    """A pipeline with an inbox of its own. Raises Unavailable."""
+    """Open a pipeline with an inbox of its own, for `limit` unacknowledged messages. Raises Unavailable."""
     pipe = Pipeline(client, client.new_inbox(), limit)
     with mapped_errors():
         subscription = await client.subscribe(f"{pipe._inbox}.*", cb=pipe._on_reply)

@@ -1,7 +1,7 @@
-"""Pull one message at a time from a durable consumer, without end, and lose none when nobody wants it any more.
+"""Pull one message at a time from a durable consumer, without end, and lose none where the caller gives up.
 
-By hand, because nats-py's `fetch` loses a message that arrives as its caller is cancelled, or its inbox is closed: the message
-then waits for its ack deadline. Here it is kept from the moment it is read from the connection.
+It is written by hand because nats-py's `fetch` loses a message that arrives while its caller is cancelled or its inbox is closed, so
+that the message waits for its ack deadline. Here a message is kept from the moment when it is read from the connection.
 """
 
 import asyncio
@@ -18,35 +18,38 @@ from broker.errors import Unavailable
 from process.racing import unless
 
 PULL_TIMEOUT_SECS = 10.0
-"""How long one pull request waits on the server; the next follows at once. One that was made before its consumer was
-paused is not served when it is resumed."""
+"""How long one pull request waits on the server; the next one follows at once.
+
+A short time, because a request that was made before its consumer was paused is not served after the consumer is resumed."""
 NOTHING_CAME = ("404", "408")
 """Statuses of a pull request that has ended without a message."""
 
 
 class Puller:
+    """Pulls from one consumer, for one task."""
+
     def __init__(self, js: JetStreamContext, stream: str, consumer: str) -> None:
         self._js = js
         self._subject = f"{js._prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox: Subscription | None = None
         self._arrived: deque[Msg] = deque()
-        """Not given to anybody yet."""
+        """Messages that no caller has got yet."""
         self._ended: str | None = None
-        """How the server has ended the open request: a status and its words."""
+        """How the server has ended the open request: a status and its text."""
         self._news = asyncio.Event()
 
     async def next(self) -> Msg:
-        """Wait, without end, for a message. Raises Unavailable when the server is gone."""
+        """Wait for a message, without a limit. Raises Unavailable when the server is gone."""
         while not self._arrived:
-            # A pull request dies with its connection, and nobody says so: after a reconnect a new one is needed.
+            # A pull request dies with its connection, and nothing reports that: after a reconnect a new one is needed.
             if await unless(self._ask(), reconnected(self._js)) is None:
                 await self.leave()
         return self._arrived.popleft()
 
     async def leave(self) -> None:
-        """Take no more: the server forgets an open pull request together with its inbox. `next` comes back.
+        """End the open pull request, together with its inbox. A later `next` pulls again.
 
-        What was on its way is kept for `take_late`, or for the next `next`. Raises Unavailable.
+        Messages that were on their way are kept for `take_late`, or for the next `next`. Raises Unavailable.
         """
         inbox, self._inbox = self._inbox, None
         if inbox is None:
@@ -54,10 +57,11 @@ class Puller:
         client = self._js._nc
         try:
             with mapped_errors():
-                # Not unsubscribe() alone: it forgets the inbox here first, and with it what is on its way.
+                # Not unsubscribe() alone: it forgets the inbox in this process first, and with it messages on their way.
                 if not client.is_reconnecting:
                     await client._send_unsubscribe(inbox._id)
-                    await client.flush()  # its answer comes behind everything that was sent to this inbox
+                    # The answer to this comes behind everything that was sent to the inbox.
+                    await client.flush()
         finally:
             while not inbox._pending_queue.empty():
                 await self._on_message(inbox._pending_queue.get_nowait())
@@ -65,13 +69,13 @@ class Puller:
                 await inbox.unsubscribe()
 
     def take_late(self) -> list[Msg]:
-        """What was pulled and given to nobody: the caller must settle it."""
+        """Return the messages that no caller has got. The caller must settle them."""
         late = list(self._arrived)
         self._arrived.clear()
         return late
 
     async def _ask(self) -> bool:
-        """Make pull requests until something has arrived. Raises Unavailable."""
+        """Make pull requests until a message has arrived. Raises Unavailable."""
         client = self._js._nc
         while not self._arrived:
             self._news.clear()
@@ -91,7 +95,7 @@ class Puller:
         return True
 
     async def _on_message(self, message: Msg) -> None:
-        """Nothing is awaited here: a message that was read is kept in the same turn."""
+        """Keep a message. Nothing is awaited here, so that it is kept in the same turn of the loop in which it was read."""
         if JetStreamContext.is_status_msg(message):
             headers = message.headers or {}
             self._ended = f"{headers.get('Status')} {headers.get('Description', '')}".strip()

@@ -1,8 +1,8 @@
-"""Messages that a work queue keeps and its consumer has forgotten are put back.
+"""Puts messages back that are in a work queue but that its consumer has forgotten.
 
-After `nats stream purge WHISPER_JOBS --subject ...` nats-server may believe that other messages, which are still in the stream,
-were acknowledged: they would never be delivered again (broker/deleting.py). We do not purge queues; an operator may. It also
-writes a stream and the state of its consumers at different moments, between which a power cut may come.
+After `nats stream purge WHISPER_JOBS --subject ...` nats-server may believe that other messages, which are still in the stream, were
+acknowledged, and never deliver them again (broker/deleting.py). We do not purge queues, but an operator may. nats-server also
+writes a stream and the state of its consumers at different moments, and a power cut may come in between.
 """
 
 import logging
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 QUEUES = {
     subjects.JOBS_STREAM: (subjects.GPU_WORKER_CONSUMER, subjects.ALL_SUBMITS),
 }
+"""Stream to its consumer and its subjects."""
 REASON = "it is being put back into its queue"
-"""Of a dead letter that is one only while that is done, so that a crash in between loses nothing."""
+"""Reason of a dead letter that exists only while its message is put back, so that a crash loses nothing."""
 
 
 class Rescue:
+    """Finds forgotten messages by two looks: a message that was acknowledged is gone at the second one."""
+
     def __init__(self, js: JetStreamContext, dead: DeadLetters) -> None:
         self._js, self._dead = js, dead
         self._suspects: set[tuple[str, int]] = set()
 
     async def once(self) -> int:
-        """Put back what was forgotten already at the call before: an acknowledged message is gone by then.
-
-        How many. Raises Unavailable.
-        """
+        """Put back the messages that were forgotten at the previous call already. Returns how many. Raises Unavailable."""
         await self._finish()
         suspects, rescued = set[tuple[str, int]](), 0
         for stream, (consumer, pattern) in QUEUES.items():
@@ -50,7 +50,7 @@ class Rescue:
         return rescued
 
     async def _floor(self, stream: str, consumer: str) -> int:
-        """The consumer believes that everything up to this sequence is acknowledged."""
+        """Return the sequence up to which the consumer believes that everything is acknowledged."""
         with mapped_errors():
             info = await self._js.consumer_info(stream, consumer)
         return int(info.ack_floor.stream_seq) if info.ack_floor else 0
@@ -67,13 +67,15 @@ class Rescue:
         await self._finish()
 
     async def _finish(self) -> None:
-        """Also what another gateway has begun and not brought to an end."""
+        """Requeue the letters of messages that are being put back, also those that another gateway has left unfinished."""
         async for letter in scan(self._js, subjects.DEAD_STREAM, subjects.ALL_RESCUED):
             try:
                 await self._dead.requeue(letter.seq)
             except AlreadySubmitted:
                 await self._dead.remove(letter.seq)
-            except KeyError:  # another gateway was faster
+            except KeyError:
+                # Another gateway was faster.
                 continue
-            except Refused as error:  # somebody else has written it, and the others must not wait for it
+            except Refused as error:
+                # Somebody else has written it, and the other letters must not wait for it.
                 log.warning("the dead letter %d is left where it is: %s", letter.seq, error)

@@ -1,6 +1,6 @@
-"""Read what a stream keeps, in batches of direct gets (ADR-31 of NATS).
+"""Reads the messages of a stream in batches of direct gets (NATS ADR-31).
 
-No consumer is made for it, so a thousand readers cost nothing to keep. The stream must allow direct gets.
+No consumer is created, so that a thousand readers leave nothing behind. The stream must allow direct gets.
 """
 
 import asyncio
@@ -17,15 +17,17 @@ from broker.errors import Unavailable
 BATCH = 256
 """Messages per request: enough to make round trips cheap, little enough to bound memory."""
 TIMEOUT_SECS = 10.0
+"""Timeout of one batch."""
 END_OF_BATCH, NOT_FOUND = "204", "404"
+"""Statuses of the last message of a batch, and of the answer where nothing matches."""
 PENDING = "Nats-Num-Pending"
-"""On the end of a batch: how many messages that match are behind it."""
+"""Header of the end of a batch: how many matching messages follow."""
 KV_OPERATION = "KV-Operation"
-"""The header that marks a key's removal."""
+"""Header of a message that marks the removal of a key."""
 
 
 class Stored(msgspec.Struct, kw_only=True, frozen=True):
-    """A message as the stream keeps it."""
+    """A message as it is stored."""
 
     seq: int
     subject: str
@@ -39,7 +41,10 @@ class Stored(msgspec.Struct, kw_only=True, frozen=True):
 
 
 async def scan(js: JetStreamContext, stream: str, pattern: str, after: int = 0) -> AsyncIterator[Stored]:
-    """What is stored on subjects that match, with a sequence above `after`, in order. Raises Unavailable."""
+    """Yield the messages on matching subjects with a sequence above `after`, in order, without removed keys.
+
+    Raises Unavailable.
+    """
     while True:
         batch, pending = await _batch(js, stream, pattern, after + 1)
         for stored in batch:
@@ -51,9 +56,9 @@ async def scan(js: JetStreamContext, stream: str, pattern: str, after: int = 0) 
 
 
 async def _batch(js: JetStreamContext, stream: str, pattern: str, start: int) -> tuple[list[Stored], int]:
-    """One batch, and how many matching messages follow it.
+    """Return one batch, and how many matching messages follow it.
 
-    A batch ends at BATCH messages or at the server's own limit of bytes, whichever comes first.
+    A batch ends at BATCH messages or at the server's limit of bytes, whichever comes first.
     """
     client = js._nc
     inbox = client.new_inbox()

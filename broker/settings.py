@@ -4,8 +4,10 @@ from typing import Annotated
 
 import msgspec
 
+from process.start import ServiceSettings
 
-class BrokerSettings(msgspec.Struct, kw_only=True, frozen=True):
+
+class BrokerSettings(ServiceSettings, kw_only=True, frozen=True):
     """See docs/USAGE.md for each setting. Names that end in `_secs` are seconds."""
 
     nats_url: str = "nats://127.0.0.1:4222"

@@ -1,4 +1,4 @@
-"""What an error of nats-py or of nats-server's API means: transient, permanent, full, or a lost race. Pure.
+"""What an error of nats-py or of nats-server's API means: away, refused, full, or a lost race. Pure.
 
 The numbers are JetStream's `err_code` (nats-server's server/errors.json).
 """
@@ -10,35 +10,37 @@ from nats.js.errors import APIError, InvalidKeyError, KeyWrongLastSequenceError,
 from broker.errors import BrokerError, Conflict, Refused, StorageFull, SubjectFull, TooLarge, Unavailable
 
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-"""A failed compare-and-set: expected last sequence, also per subject."""
+"""Codes of a failed compare-and-set: wrong last sequence, of the stream or of the subject."""
 STORE_REFUSES = 10077
-"""Any refusal to store: max_msgs, max_bytes, max_msgs_per_subject, an error of the disk."""
+"""Code of any refusal to store: max_msgs, max_bytes, max_msgs_per_subject, an error of the disk."""
 DISK_FULL = "no space left on device"
-"""What nats-server says, in the words of its operating system, once a stream could not be written. It says so with the next
-purge or deletion; a publish to that stream gets no answer at all, and both stay so until nats-server is restarted (2.15.1)."""
+"""Part of the error text where the disk was full. nats-server reports it at the next purge or deletion.
+
+A publish to that stream gets no answer at all, and both stay so until nats-server is restarted (2.15.1)."""
 PER_SUBJECT = "per subject"
-"""Only its words tell this reason of STORE_REFUSES from the others, so nothing but /health depends on it."""
+"""Only the error text distinguishes this reason of STORE_REFUSES from the others, so that only /health depends on it."""
 NO_ROOM = frozenset({STORE_REFUSES, 10002, 10023, 10028, 10047})
-"""And the limits of the account and of the server: resource limits exceeded, insufficient resources, memory, storage."""
+"""Codes for no room: of the stream, and of the limits of the account and the server (resources, memory, storage)."""
 NO_JETSTREAM = frozenset({10039, 10076})
-"""Not enabled for the account; not enabled at all."""
+"""Codes for JetStream that is not enabled: for the account, or at all."""
 MESSAGE_TOO_LARGE = 10054
 NEVER = (nats.errors.BadSubjectError, nats.errors.BadHeaderError, InvalidKeyError)
-"""A subject, header or key that no server takes."""
+"""Errors for a subject, header or key that no server accepts."""
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What is known of the connection, beside the error itself."""
+    """What is known of the connection besides the error."""
 
     has_jetstream: bool = True
-    """The server says that it has JetStream, or is in a cluster where another may have it."""
+    """Whether the server has JetStream, or is in a cluster where another server may have it."""
     denied: str | None = None
-    """What the server has refused for want of permission since the request was made. It does so beside the request, which then
-    gets no answer at all."""
+    """What the server has denied for want of a permission since the request was made; None for nothing.
+
+    It reports that outside the request, which gets no answer at all then."""
 
 
 def verdict(error: Exception, condition: Condition) -> BrokerError:
-    """What is raised in place of `error`."""
+    """Return the error that is raised in place of `error`."""
     match error:
         case KeyWrongLastSequenceError():
             return Conflict(str(error))

@@ -14,7 +14,6 @@ from gateway.webhooks.signing import parse_secrets
 class GatewaySettings(BrokerSettings, kw_only=True, frozen=True):
     """See docs/USAGE.md for each setting. Names that end in `_secs` are seconds."""
 
-    log_level: str = "info"
     # All interfaces, because a container's port is published on purpose. `up` binds to the loopback address.
     host: str = "0.0.0.0"  # noqa: S104
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080

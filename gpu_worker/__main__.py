@@ -9,27 +9,25 @@ from gpu_worker.blame import MachineTrouble
 from gpu_worker.model.gpu import NvmlGpu
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import Worker
-from process.logs import set_up_logging
-from process.signals import run_until_signal
-from schemas.settings import SettingsError, from_environment
+from process.start import cannot_start, run_service
+
+PROGRAM = "gpu_worker"
+
+
+async def work(settings: WorkerSettings) -> None:
+    """Work until cancelled."""
+    await Worker(settings, NvmlGpu(os.environ.get("CUDA_VISIBLE_DEVICES"))).run()
 
 
 def main() -> int:
+    """Return the exit status of the process."""
     try:
-        settings = from_environment(WorkerSettings, os.environ)
-    except SettingsError as error:
-        sys.stderr.write(f"gpu_worker: {error}\n")
-        return 2
-    set_up_logging(settings.log_level)
-    try:
+        # A worker without these could prepare no job, so it does not even begin.
         vad.model_path()
         ffmpeg.programs()
     except MachineTrouble as error:
-        sys.stderr.write(f"gpu_worker: {error}\n")
-        return 2
-    return run_until_signal(
-        Worker(settings, NvmlGpu(os.environ.get("CUDA_VISIBLE_DEVICES"))).run(), expected=BrokerError
-    )
+        return cannot_start(PROGRAM, error)
+    return run_service(PROGRAM, WorkerSettings, work, BrokerError)
 
 
 if __name__ == "__main__":

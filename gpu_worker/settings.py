@@ -24,7 +24,6 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     """See docs/USAGE.md for each setting. Names that end in `_secs` are seconds."""
 
-    log_level: str = "info"
     worker_id: Annotated[str, msgspec.Meta(pattern=f"^$(?!\\n)|{ID_PATTERN}")] = ""
     """One token of a subject. Default: the host name and the process id."""
     whisper_model: str = "large-v3"

@@ -16,14 +16,14 @@ from typing import Any
 
 import uvloop
 
+from process.exit_status import FAILED, KILLED_BY
+
 log = logging.getLogger(__name__)
 
 STOP_SECS = 8.0
 """Limit of an ordered end, from the signal on. Docker sends SIGKILL after 10 s."""
 LAST_WORDS_SECS = 0.5
 """How long before that limit the tasks that still run are logged."""
-KILLED_BY = 128
-"""Added to the number of a signal, this is the exit status that shells report for a process which the signal has ended."""
 
 
 def run_until_signal(work: Coroutine[Any, Any, None], expected: type[Exception]) -> int:
@@ -89,7 +89,7 @@ def _failed(stop: _Stop, errors: list[BaseException]) -> int:
     """Log the errors. After a signal they are no failure of ours: what we depend on may be stopping as well."""
     for error in errors:
         log.log(logging.WARNING if stop.is_asked_for else logging.ERROR, "%s", error)
-    return 0 if stop.is_asked_for else 1
+    return 0 if stop.is_asked_for else FAILED
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

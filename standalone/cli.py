@@ -1,17 +1,16 @@
-"""The door of the `whisper-jetstream` command."""
+"""The entry point of the `whisper-jetstream` command."""
 
 import os
 import signal
 import sys
 
-INTERRUPTED = 130
-"""The exit status of a command that a Ctrl-C has ended before it was done."""
+from process.exit_status import INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status."""
-    # Nothing is started yet, so a Ctrl-C may end the process on the spot. As an exception in the middle of an import it is
-    # swallowed by some libraries, and others crash on it.
+    """Run the command line `argv`, by default that of this process, and return the exit status."""
+    # Nothing is started yet, so a Ctrl-C may end the process on the spot. As an exception in the middle of an import it
+    # would be swallowed by some libraries, and crash others.
     usual = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     from standalone.commands import main as run
 

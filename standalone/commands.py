@@ -1,10 +1,9 @@
-"""The `whisper-jetstream` command: its arguments, and what each of its words does."""
+"""What each command of `whisper-jetstream` does."""
 
 import argparse
 import asyncio
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,9 +15,9 @@ from broker.errors import BrokerError
 from broker.settings import BrokerSettings
 from gpu_worker.blame import Failure
 from process.logs import set_up_logging
-from schemas.jobs import TranscribeOptions
 from schemas.settings import SettingsError
 from standalone import bench_report, operator, timeline
+from standalone.arguments import options_of, parser
 from standalone.client import ClientError, GatewayClient
 from standalone.errors import StartError
 from standalone.models import ModelError
@@ -29,76 +28,13 @@ from standalone.up import up as run_system
 EXPECTED = (
     SettingsError, ModelError, ClientError, StartError, BrokerError, FileNotFoundError, Failure,
 )  # fmt: skip
-"""What a user can mend: told in one line, without a traceback."""
+"""Errors that a user can do something about: they are printed in one line, without a traceback."""
 BROKER_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
-
-
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="whisper-jetstream", description="Audio to text over NATS JetStream.")
-    top.add_argument(
-        "--url", default=os.environ.get("WHISPER_URL", "http://127.0.0.1:8080"), help="the gateway"
-    )
-    top.add_argument(
-        "--nats-url",
-        metavar="URL[,URL...]",
-        help="nats-server, for model, dead, health worker and topology (default: NATS_URL, else that of the `up` on DATA_DIR)",
-    )
-    commands = top.add_subparsers(dest="command", required=True)
-
-    start = commands.add_parser("up", help="start nats-server, worker and gateway; Ctrl-C stops them")
-    start.add_argument(
-        "--model", help="demo, base.en, large-v3, ...: unpacked or downloaded if it is not there"
-    )
-    start.add_argument("--audio", type=Path, help="transcribe this file, then stop")
-    _add_options(start)
-
-    files = commands.add_parser(
-        "transcribe", help="submit files to a running system and print their transcripts"
-    )
-    files.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    files.add_argument("--json", action="store_true", help="print the whole job instead of its text")
-    _add_options(files)
-
-    timing = commands.add_parser("timings", help="where the time of finished jobs went")
-    timing.add_argument("ids", nargs="+", metavar="ID")
-    timing.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it, one bar for each job")
-    bench = commands.add_parser("bench", help="how fast the model is here, and what the service adds to that")
-    bench.add_argument("--audio", type=Path, required=True, help="speech of a minute or more is best")
-    bench.add_argument("--model", help="as for `up`")
-    bench.add_argument("--rounds", type=int, default=3, help="medians of so many rounds (default 3)")
-    bench.add_argument("--json", action="store_true", help="print the figures as JSON")
-    bench.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw where the time of a job goes")
-
-    commands.add_parser("jobs", help="list jobs, newest first")
-    commands.add_parser("cancel", help="cancel a job").add_argument("id")
-    model = commands.add_parser("model", help="look at the model, load it, hand the GPU back")
-    model.add_argument("action", choices=[*operator.SETTLED, "fetch"])
-    model.add_argument("name", nargs="?", help="which to fetch: demo, base.en, large-v3, ...")
-    model.add_argument("--force", action="store_true", help="unload also while a job runs: it is put back")
-    health = commands.add_parser(
-        "health", help="exit status 0 where it is well: for a container's health check"
-    )
-    health.add_argument("part", nargs="?", choices=["gateway", "worker"], default="gateway")
-    dead = commands.add_parser("dead", help="submissions and webhook deliveries that were given up")
-    dead.add_argument("action", choices=["list", "requeue"])
-    dead.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="which to requeue; default: all")
-    shape = commands.add_parser("topology", help="streams, buckets and consumers against today's settings")
-    shape.add_argument("action", choices=["diff", "apply"])
-    return top
-
-
-def _add_options(command: argparse.ArgumentParser) -> None:
-    for name in TranscribeOptions.__struct_fields__:
-        command.add_argument(f"--{name.replace('_', '-')}", dest=f"option_{name}", metavar="VALUE")
-
-
-def options_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """The transcription options that were given, by their form field names."""
-    given = {n: getattr(arguments, f"option_{n}", None) for n in TranscribeOptions.__struct_fields__}
-    return {name: value for name, value in given.items() if value is not None}
+"""Schemes of a `--url` that names nats-server and not the gateway."""
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run a command line and return the exit status."""
     arguments = parser().parse_args(argv)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -109,20 +45,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line says; the exit status."""
+    """Run the command of a parsed command line and return the exit status."""
     return COMMANDS[arguments.command](arguments) or 0
 
 
 def jobs(arguments: argparse.Namespace) -> None:
+    """List jobs, newest first."""
     for job in GatewayClient(arguments.url).jobs():
         print(f"{job['id']}  {job['status']:<9} {job['progress']:>3}%  {printable(job['filename'] or '')}")
 
 
 def cancel(arguments: argparse.Namespace) -> None:
+    """Cancel a job."""
     print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
 
 
 def model(arguments: argparse.Namespace) -> None:
+    """Fetch a model file, or ask a worker about its model."""
     if arguments.action == "fetch":
         print(find_model(settings_for(arguments.name), named=True))
         return
@@ -131,6 +70,7 @@ def model(arguments: argparse.Namespace) -> None:
 
 
 def health(arguments: argparse.Namespace) -> int:
+    """Check a gateway, or this host's worker."""
     if arguments.part == "gateway":
         is_well = GatewayClient(arguments.url).is_ready()
     else:
@@ -140,6 +80,7 @@ def health(arguments: argparse.Namespace) -> int:
 
 
 def dead(arguments: argparse.Namespace) -> int:
+    """List dead letters, or put them back into their queues."""
     if arguments.action == "list":
         for letter in asyncio.run(operator.dead_letters(broker(arguments))):
             print(
@@ -156,7 +97,7 @@ def dead(arguments: argparse.Namespace) -> int:
 
 
 def topology(arguments: argparse.Namespace) -> int:
-    """As diff(1): exit status 1 where something differs, or could not be changed."""
+    """Compare or change the topology. As with diff(1), the exit status is 1 where something differs or could not be changed."""
     if arguments.action == "diff":
         found = asyncio.run(operator.topology_diff(broker(arguments)))
         for difference in found:
@@ -173,13 +114,14 @@ def topology(arguments: argparse.Namespace) -> int:
 
 
 def broker(arguments: argparse.Namespace) -> BrokerSettings:
-    """Where the commands that speak NATS go; `--url nats://...` says it as well as `--nats-url`. Raises SettingsError."""
+    """Return how to reach nats-server, which `--nats-url` or a `--url nats://...` names. Raises SettingsError."""
     set_up_logging("error")
     by_url = arguments.url if arguments.url.startswith(BROKER_SCHEMES) else None
     return operator.broker_settings(arguments.nats_url or by_url)
 
 
 def up(arguments: argparse.Namespace) -> int:
+    """Start the whole system; with `--audio` transcribe one file with it."""
     settings = settings_for(arguments.model)
     if arguments.audio is not None and not arguments.audio.is_file():
         raise FileNotFoundError(f"there is no file {arguments.audio}")
@@ -193,6 +135,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def timings(arguments: argparse.Namespace) -> None:
+    """Print where the time of finished jobs went."""
     client = GatewayClient(arguments.url)
     spent = {job_id: client.job(job_id)["timings"] for job_id in arguments.ids}
     if unfinished := [job_id for job_id, found in spent.items() if found is None]:
@@ -202,11 +145,11 @@ def timings(arguments: argparse.Namespace) -> None:
 
 
 def bench(arguments: argparse.Namespace) -> None:
+    """Measure the engine alone, and the whole service."""
     if not arguments.audio.is_file():
         raise FileNotFoundError(f"there is no file {arguments.audio}")
-    from standalone.bench import (
-        measure,
-    )  # brings the voice detector: a third of a second that no other command needs
+    # Imported here, because the voice detector takes a third of a second that no other command needs.
+    from standalone.bench import measure
 
     settings = settings_for(arguments.model)
     model_path = find_model(settings, named=arguments.model is not None)
@@ -220,12 +163,14 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def save_plot(path: Path | None, jobs: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Draw the timings of jobs into a file, where one is named."""
     if path is not None:
         path.write_bytes(timeline.plot(jobs))
         screen.print(f"drawn into {path}")
 
 
 def transcribe_files(arguments: argparse.Namespace) -> int:
+    """Submit files and print their transcripts."""
     client, worst = GatewayClient(arguments.url), 0
     for path in arguments.files:
         if not path.is_file():

@@ -16,9 +16,9 @@ from typing import TypeAlias
 import httpx
 import msgspec
 
+from process.exit_status import INTERRUPTED
 from schemas.settings import from_environment
 from standalone import data_dir, models, nats_server, ports, supervisor
-from standalone.cli import INTERRUPTED
 from standalone.client import GatewayClient
 from standalone.data_dir import DataDir
 from standalone.errors import StartError

@@ -1,6 +1,6 @@
-"""Streams and consumers as a server has them: look them up, make them, change them, by JetStream's JSON API.
+"""Looks up, creates and changes streams and consumers through JetStream's JSON API.
 
-nats-py's own classes drop the fields that they do not know: what an operator has set on a newer server would be lost by a change.
+nats-py's own classes drop fields that they do not know, so that a change would lose what an operator has set on a newer server.
 """
 
 import json
@@ -20,29 +20,34 @@ log = logging.getLogger(__name__)
 
 STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10059, 10014
 STREAM_IN_USE, CONSUMER_EXISTS = 10058, 10148
-"""JetStream error codes; the last two: it has been made with other settings by another process meanwhile."""
+"""JetStream error codes. The last two mean that another process has created it with other settings meanwhile."""
 LOOK_UP_SECS, CHANGE_SECS = 4.0, 10.0
-"""A change is written to the disks of all replicas."""
+"""Timeouts. A change takes longer, because it is written to the disks of all replicas."""
 LARGEST_BYTES, SMALLEST_BYTES = 2**50, 2**20
+"""Between these sizes the room of the server's store is searched."""
 TRY_NEXT = 0.8
+"""Factor from one tried size to the next."""
 SHARE_OF_STORE = 0.75
+"""Share of the server's store that the audio bucket may take."""
 
 Config = dict[str, Any]
-"""As in JetStream's API."""
+"""A configuration with the field names of JetStream's API."""
 
 
 def declared(config: StreamConfig | ConsumerConfig) -> Config:
-    """What we say about it; what we do not mention is left to the server."""
+    """Return the fields that we declare. The others are left to the server."""
     said = {name: value for name, value in config.as_dict().items() if value is not None}
-    return dict(json.loads(json.dumps(said)))  # enumerations become plain strings
+    # The detour makes plain strings of enumerations.
+    return dict(json.loads(json.dumps(said)))
 
 
 async def stream(
     js: JetStreamContext, config: StreamConfig, *, create: bool, with_share: bool = False
 ) -> Config | None:
-    """How it is there; None where it is not. With `create` it is made where it is missing.
+    """Return the configuration of a stream as the server has it; None where it does not exist.
 
-    `with_share` gives a stream that is made a share of the server's store as its max_bytes. Raises Refused, Unavailable.
+    With `create` a missing stream is created; with `with_share` its max_bytes is then a share of the server's store. Raises Refused,
+    Unavailable.
     """
     name = str(config.name)
     found = await _look_up(js, f"STREAM.INFO.{name}", STREAM_NOT_FOUND)
@@ -63,7 +68,7 @@ async def stream(
 async def consumer(
     js: JetStreamContext, stream: str, config: ConsumerConfig, *, create: bool
 ) -> Config | None:
-    """As `stream`."""
+    """Return the configuration of a consumer, as `stream` does for a stream. Raises Refused, Unavailable."""
     name = str(config.durable_name)
     found = await _look_up(js, f"CONSUMER.INFO.{stream}.{name}", CONSUMER_NOT_FOUND)
     if found is not None or not create:
@@ -80,11 +85,10 @@ async def consumer(
 async def _sized(
     js: JetStreamContext, config: Config, make: Callable[[Mapping[str, Any]], Awaitable[Config]]
 ) -> Config:
-    """Make it with a share of what the server's store has room for.
+    """Create or change a stream by `make`, with a share of the server's store as its max_bytes.
 
-    No client is told how much that is: limits of an account are, the size of the server's store is not. But a reservation that is
-    too large is refused at once, so a smaller and smaller one is tried; the first that is accepted is (nearly) the whole
-    store, and of that it keeps its share.
+    A client can read the limits of its account, but not the size of the server's store. A reservation that is too large is refused at
+    once, so that smaller and smaller ones are tried. The first accepted one is nearly the whole store, and is cut to its share.
     """
     size = LARGEST_BYTES
     while True:
@@ -99,7 +103,7 @@ async def _sized(
 
 
 async def update(js: JetStreamContext, config: Mapping[str, Any]) -> Config:
-    """Change a stream; the whole configuration is given. Raises Refused, Unavailable."""
+    """Change a stream to a whole configuration, and return it as the server has it. Raises Refused, Unavailable."""
     try:
         return dict((await _call(js, f"STREAM.UPDATE.{config['name']}", config))["config"])
     except APIError as error:
@@ -107,7 +111,7 @@ async def update(js: JetStreamContext, config: Mapping[str, Any]) -> Config:
 
 
 async def update_with_share(js: JetStreamContext, config: Config) -> Config:
-    """As `update`, with a share of the server's store as max_bytes."""
+    """Change a stream as `update` does, with a share of the server's store as its max_bytes. Raises Refused, Unavailable."""
 
     async def change(wanted: Mapping[str, Any]) -> Config:
         return dict((await _call(js, f"STREAM.UPDATE.{config['name']}", wanted))["config"])
@@ -119,7 +123,7 @@ async def update_with_share(js: JetStreamContext, config: Config) -> Config:
 
 
 async def update_consumer(js: JetStreamContext, stream: str, config: Mapping[str, Any]) -> None:
-    """As `update`."""
+    """Change a consumer to a whole configuration. Raises Refused, Unavailable."""
     request = {"stream_name": stream, "config": config, "action": "update"}
     try:
         await _call(js, f"CONSUMER.CREATE.{stream}.{config['name']}", request)
@@ -137,19 +141,23 @@ async def _look_up(js: JetStreamContext, subject: str, not_found: int) -> Config
 
 
 async def _refused(js: JetStreamContext, error: APIError, config: Mapping[str, Any]) -> Refused:
-    """In a sentence for whoever runs the server."""
+    """Return the refusal as a sentence for the operator of the server."""
     others: list[str] = []
     for subject in config.get("subjects", []):
         try:
             names = await _call(js, "STREAM.NAMES", {"subject": subject})
-        except APIError:  # it only makes the sentence better
+        except APIError:
+            # The names would only make the sentence better.
             continue
         others += [name for name in names.get("streams") or [] if name != config.get("name")]
     return Refused(refusal(int(error.err_code or 0), str(error.description), config, others))
 
 
 async def _call(js: JetStreamContext, subject: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One request of JetStream's API. Raises APIError for its refusals, Refused without JetStream or permission, Unavailable."""
+    """Make one request of JetStream's API.
+
+    Raises APIError for its refusals; Refused without JetStream or permission; Unavailable.
+    """
     body, client = b"" if request is None else json.dumps(request).encode(), js._nc
     timeout = LOOK_UP_SECS if request is None else CHANGE_SECS
     with mapped_errors():

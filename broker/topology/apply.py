@@ -1,4 +1,4 @@
-"""Bring a server's streams, buckets and consumers to the settings of today: what `whisper-jetstream topology apply` does."""
+"""Changes the streams, buckets and consumers of a server to the present settings: `whisper-jetstream topology apply`."""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,17 +13,17 @@ from broker.topology.diff import SHARE, Difference, changed, differences
 
 
 class Applied(msgspec.Struct, kw_only=True, frozen=True):
-    """What has become of one difference."""
+    """The result for one difference."""
 
     difference: Difference
     problem: str = ""
-    """Why it is as it was; empty where it is changed now."""
+    """Why it could not be changed; empty where it was changed."""
 
 
 async def apply(js: JetStreamContext, settings: BrokerSettings) -> list[Applied]:
-    """Make what is missing, change what differs; one stream that cannot be changed does not keep others from it.
+    """Create what is missing and change what differs. A stream that cannot be changed does not stop the others.
 
-    What is not mentioned in our settings stays as the operator has it. Raises Refused where something missing cannot be made,
+    Fields that our settings do not mention stay as the operator has them. Raises Refused where something missing cannot be created,
     Unavailable.
     """
     outcome: list[Applied] = []
@@ -71,7 +71,7 @@ async def _consumer(js: JetStreamContext, stream: str, config: ConsumerConfig) -
 async def _outcome(
     found: list[Difference], update: Callable[[list[Difference]], Awaitable[None]]
 ) -> list[Applied]:
-    """All at once, since some go only together; where that is refused, all but the one that it is refused for."""
+    """Make all changes at once, since some are only accepted together. Where that is refused, leave out one that causes it."""
     due = [difference for difference in found if difference.can_be_changed]
     problems = {difference.field: difference.why_fixed for difference in found if difference not in due}
     refused = await _try(update, due) if due else ""
@@ -89,7 +89,7 @@ async def _outcome(
 
 
 async def _try(update: Callable[[list[Difference]], Awaitable[None]], due: list[Difference]) -> str:
-    """Why it was refused; empty where it was not."""
+    """Make a change. Returns why it was refused; empty where it was accepted."""
     try:
         await update(due)
     except Refused as error:

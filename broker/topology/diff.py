@@ -1,7 +1,7 @@
-"""What a server has, compared with what is asked for: configurations in, differences in words out. Pure.
+"""Compares configurations of streams and consumers: what the server has with what we declare. Pure.
 
-Configurations are those of JetStream's JSON API. Only what decides how messages are kept and delivered is compared; limits,
-placement, compression and descriptions that are not asked for are the operator's own.
+Configurations are those of JetStream's JSON API. Only fields that decide how messages are kept and delivered are compared. Limits,
+placement, compression and descriptions that we do not declare belong to the operator.
 """
 
 from collections.abc import Mapping
@@ -10,16 +10,18 @@ from typing import Any
 import msgspec
 
 NANOSECONDS = 1_000_000_000
+"""Of one second: the unit of durations in JetStream's API."""
 LIMITS = frozenset({"max_age", "max_bytes", "max_msgs", "max_msgs_per_subject", "max_deliver"})
-"""Nothing, 0 and -1 all mean that there is none."""
+"""Fields in which nothing, 0 and -1 all mean that there is no limit."""
 DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait"})
-"""In nanoseconds."""
+"""Fields in nanoseconds."""
 SWITCHES = frozenset(
     {
         *("allow_direct", "allow_rollup_hdrs", "deny_delete", "deny_purge", "allow_msg_ttl"),
         *("discard_new_per_subject", "headers_only"),
     }
 )
+"""Fields in which nothing means false."""
 STREAM_FIELDS = (
     *(
         "subjects",
@@ -40,31 +42,35 @@ STREAM_FIELDS = (
     ),
     *("deny_delete", "deny_purge"),
 )
+"""Compared fields of a stream."""
 CONSUMER_FIELDS = (
     *("filter_subjects", "deliver_policy", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending"),
     "headers_only",
 )
+"""Compared fields of a consumer."""
 ONLY_IF_ASKED = ("max_bytes", "max_msgs")
-"""Limits that operators set for themselves: compared where we have a value for them."""
+"""Limits that operators may set: compared where we declare a value."""
 FIXED = frozenset({"retention", "storage", "deliver_policy", "ack_policy"})
-"""nats-server decides these when a stream or consumer is made, and never again."""
+"""Fields that nats-server never changes on a stream or consumer that exists."""
 ONE_WAY = frozenset({"deny_delete", "deny_purge", "allow_msg_ttl"})
-"""nats-server lets these be switched on, but not off."""
+"""Fields that nats-server lets be switched on, but not off."""
 MISSING, SHARE = "missing", "a share of the store"
+"""Texts of the two differences that have no plain value."""
 
 
 class Difference(msgspec.Struct, kw_only=True, frozen=True):
-    """One setting of one stream, bucket or consumer."""
+    """A setting of a stream, bucket or consumer that differs from our declaration."""
 
     name: str
-    """The stream; for a consumer the stream and the consumer."""
+    """Name of the stream; for a consumer its stream and its name."""
     field: str
-    """As JetStream's API names it; empty where the whole is missing."""
+    """Name of the field in JetStream's API; empty where the stream or consumer is missing."""
     present: Any = None
     wanted: Any = None
 
     @property
     def is_missing(self) -> bool:
+        """Whether the stream or consumer does not exist."""
         return not self.field
 
     @property
@@ -74,7 +80,7 @@ class Difference(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def why_fixed(self) -> str:
-        """What to do about one that cannot be changed, in a sentence."""
+        """What to do about a difference that cannot be changed, as a sentence."""
         kind = "consumer" if " " in self.name else "stream"
         return (
             f"nats-server decides {self.field} when a {kind} is made and never changes it: let the queue run empty, remove "
@@ -83,7 +89,7 @@ class Difference(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def change(self) -> str:
-        """Without the name: the same change is often due on many streams."""
+        """The difference as a text without the name, because the same change is often due on many streams."""
         if self.is_missing:
             return MISSING
         return (
@@ -92,14 +98,17 @@ class Difference(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def done(self) -> str:
-        """As `change`, once it is made."""
+        """The text once the change is made."""
         return "made" if self.is_missing else f"{self.field} is {in_words(self.field, self.wanted)} now"
 
 
 def differences(
     name: str, wanted: Mapping[str, Any], present: Mapping[str, Any] | None, limited: bool = False
 ) -> list[Difference]:
-    """Both as in JetStream's API; `present` is None where nothing is there. `limited`: any max_bytes will do, but one must be."""
+    """Return how `present`, the configuration on the server, differs from `wanted`; `present` is None where it is missing.
+
+    With `limited` there must be a max_bytes, but any value will do.
+    """
     if present is None:
         return [Difference(name=name, field="")]
     fields = CONSUMER_FIELDS if "ack_policy" in wanted else STREAM_FIELDS
@@ -115,7 +124,7 @@ def differences(
 
 
 def normal(field: str, config: Mapping[str, Any]) -> Any:
-    """The field's value, the same for all ways of writing the same thing."""
+    """Return the value of a field, the same for all ways of writing the same thing."""
     value = config.get(field)
     if field == "filter_subjects":
         return sorted(value or filter(None, [config.get("filter_subject")]))
@@ -131,7 +140,7 @@ def normal(field: str, config: Mapping[str, Any]) -> Any:
 
 
 def changed(present: Mapping[str, Any], found: list[Difference]) -> dict[str, Any]:
-    """`present` with what can be changed as it is wanted; everything else in it stays as the operator has it."""
+    """Return `present` with the wanted values where they can be changed. All other fields stay as the operator has them."""
     config = dict(present)
     for difference in found:
         if not difference.can_be_changed or difference.wanted == SHARE:
@@ -146,10 +155,12 @@ def changed(present: Mapping[str, Any], found: list[Difference]) -> dict[str, An
 
 
 def seconds(nanoseconds: int | float) -> float:
+    """Convert a duration of JetStream's API to seconds."""
     return nanoseconds / NANOSECONDS
 
 
 def in_words(field: str, value: Any) -> str:
+    """Return the value of a field as a text for people."""
     if value is None:
         return "unlimited" if field in LIMITS else "nothing"
     if isinstance(value, bool):
@@ -173,7 +184,7 @@ def _duration(secs: float) -> str:
 
 
 def in_one_line(found: list[Difference]) -> str:
-    """All differences in a sentence for the log, with what to do about them."""
+    """Return all differences as one line for the log, with what to do about them."""
     by_change: dict[str, list[str]] = {}
     for difference in found:
         by_change.setdefault(difference.change, []).append(difference.name)

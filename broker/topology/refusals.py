@@ -1,4 +1,4 @@
-"""Why JetStream refuses a stream or consumer, in a sentence for whoever runs the server. Pure."""
+"""Why JetStream refuses a stream or consumer, as a sentence for the operator of the server. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 NO_PEERS, REPLICAS_WITHOUT_CLUSTER, SUBJECTS_OVERLAP = 10005, 10074, 10065
 NOT_FOR_ACCOUNT, NOT_ENABLED = 10039, 10076
 ACCOUNT_LIMIT, SERVER_LIMIT, STREAM_LIMIT, MAX_BYTES_REQUIRED = 10002, 10047, 10122, 10113
+"""JetStream error codes (nats-server's server/errors.json)."""
 TOO_LARGE = frozenset({NO_PEERS, ACCOUNT_LIMIT, SERVER_LIMIT, STREAM_LIMIT})
-"""Refusals that a smaller max_bytes may mend."""
+"""Codes of refusals that a smaller max_bytes may avoid."""
 
 
 def refusal(code: int, description: str, config: Mapping[str, Any], others: list[str]) -> str:
-    """`others` are streams that have one of the subjects already."""
+    """Return the sentence for an error code and its description. `others` are streams that have one of the subjects."""
     name, replicas = config.get("name", "it"), config.get("num_replicas")
     match code:
         case _ if code == REPLICAS_WITHOUT_CLUSTER:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import psutil
 
+from process.exit_status import INTERRUPTED
 from tests.faults.matrix.cells import Cell, Fault, Part
 from tests.faults.matrix.stage import END_SECS, children_named, environment
 
 ORPHAN_SECS = 5
 """So long after the end of `up` its parts may take to end."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
 COMMAND = Path(sys.executable).with_name("whisper-jetstream")
 
 
