@@ -1,6 +1,6 @@
-"""`whisper-jetstream bench`: how fast the model is on this machine, and what the service adds to that.
+"""`whisper-jetstream bench`: how fast the model is on this machine, and how much time the service adds.
 
-The engine process is measured alone, then the same file through a system of its own on free ports.
+The engine process is measured alone, and then the same file goes through a system of its own on free ports.
 """
 
 import asyncio
@@ -33,22 +33,30 @@ from standalone.terminal import screen
 from standalone.up import claimed, up
 
 BEAM, GREEDY = 5, 1
+"""The two beam sizes that are measured."""
 
 
 class Audio(msgspec.Struct, kw_only=True, frozen=True):
+    """A file that is decoded and planned."""
+
     pcm: Path
+    """A file of samples (gpu_worker/pcm.py)."""
     samples: int
     stretches: list[Stretch]
 
     @property
     def secs(self) -> float:
+        """Length in seconds."""
         return self.samples / SAMPLE_RATE
 
 
 async def measure(
     settings: StandaloneSettings, model_path: Path, path: Path, running: GatewayClient, rounds: int
 ) -> Report:
-    """Raises ClientError, StartError, DecodeError, EngineFailure where nothing can be measured at all."""
+    """Measure a file, `rounds` times each. Raises ClientError, StartError, DecodeError, EngineFailure.
+
+    `running` is the service that may hold the GPU now, and has to hand it back.
+    """
     if await asyncio.to_thread(running.hand_back_gpu):
         screen.print("the running service has handed back the GPU; its next job loads the model again")
     environment = {
@@ -92,7 +100,7 @@ async def _prepare(path: Path, folder: Path, worker: WorkerSettings) -> Audio:
 async def _measure_engine(
     worker: WorkerSettings, audio: Audio, rounds: int, flash_attn: bool
 ) -> tuple[list[EngineFigures], str | None]:
-    """Beam search and greedy with one loaded model; and the backend, None where it could not be loaded."""
+    """Measure beam search and greedy with one loaded model. The backend is None where the model could not be loaded."""
     order = Load(
         model_path=str(worker.model_path()),
         threads=worker.threads(),
@@ -137,7 +145,7 @@ async def _figures(
 
 
 async def _run(engine: EngineProcess, audio: Audio, beam_size: int) -> list[Finished]:
-    """All stretches, as a job has them. Raises EngineFailure."""
+    """Transcribe all stretches as a job does. Returns the last reply of each. Raises EngineFailure."""
     calls, language = list[Finished](), AUTO
     for stretch in audio.stretches:
         job = Transcribe(
@@ -171,7 +179,8 @@ async def _measure_service(
     jobs = list[tuple[float, dict[str, Any]]]()
     with claimed(settings) as claim:
         await up(claim, model_path, partial(_submit, path, rounds + 1, jobs))
-    if len(jobs) <= rounds:  # `up` ends in order when it is interrupted
+    # `up` ends in order when it is interrupted.
+    if len(jobs) <= rounds:
         raise KeyboardInterrupt
     (_, cold), *warm = jobs
     secs = statistics.median(whole for whole, _ in warm)
@@ -186,7 +195,7 @@ async def _measure_service(
 async def _submit(
     path: Path, count: int, jobs: list[tuple[float, dict[str, Any]]], client: GatewayClient
 ) -> int:
-    """One job after the other; appends seconds and job of each. Raises ClientError."""
+    """Run one job after the other, and append the seconds and the job of each to `jobs`. Raises ClientError."""
     for _ in range(count):
         begun = time.monotonic()
         job = await client.in_thread(partial(_finish, client, path))

@@ -1,10 +1,10 @@
-"""What `whisper-jetstream bench` has found, and the table of it. Pure."""
+"""The figures of `whisper-jetstream bench`, and the table of them. Pure."""
 
 import msgspec
 
 
 class EngineFigures(msgspec.Struct, kw_only=True, frozen=True):
-    """One way to run the model. Seconds are medians of the rounds, for the whole file."""
+    """The figures of one way to run the model: seconds for the whole file, as medians of the rounds."""
 
     flash_attn: bool
     beam_size: int
@@ -15,21 +15,23 @@ class EngineFigures(msgspec.Struct, kw_only=True, frozen=True):
     encode_secs: float = 0.0
     tokens_secs: float = 0.0
     failure: str | None = None
-    """Why there are no figures: too little VRAM, for example."""
+    """Why there are no figures, such as too little VRAM; None where there are."""
 
 
 class ServiceFigures(msgspec.Struct, kw_only=True, frozen=True):
-    """The whole way of a job: from the submission to the done event. Seconds; medians of the rounds."""
+    """Seconds from the submission of a job to its `done` event, as medians of the rounds."""
 
     secs: float
     added_secs: float
-    """Beyond the engine alone, with the same settings."""
+    """Seconds more than the engine alone with the same settings."""
     cold: dict[str, float | None]
     """`timings` of a job that had to wait for the model."""
     warm: dict[str, float | None]
 
 
 class Report(msgspec.Struct, kw_only=True, frozen=True):
+    """Everything that was measured on one file."""
+
     audio: str
     audio_secs: float
     speech_secs: float
@@ -41,7 +43,7 @@ class Report(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def table(report: Report) -> str:
-    """For people."""
+    """Return the report as a table for people."""
     lines = [
         f"{report.audio}: {report.audio_secs:.1f} s, {report.speech_secs:.1f} s of them given to the engine",
         f"model {report.model} on {report.backend}; medians of {report.rounds} rounds",

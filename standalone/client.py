@@ -1,4 +1,4 @@
-"""The command line's HTTP client: submit, follow, list, cancel."""
+"""The HTTP client of the command line: submit, follow, list, cancel."""
 
 import asyncio
 import json
@@ -15,27 +15,30 @@ import httpx_sse
 from schemas.events import TERMINAL_TYPES
 
 TIMEOUT = httpx.Timeout(30.0, read=None, write=None)
+"""Without limits for uploads and event streams, which take as long as they take."""
 HEALTH_TIMEOUT_SECS = 3.0
 UNLOAD_TIMEOUT_SECS = 60.0
 NOT_OURS = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
+"""Answers of another program on this port."""
 RECONNECTS = 10
+"""Attempts to resume an event stream before it counts as lost."""
 MAY_WAIT = {"Prefer": "respond-async"}
-"""The job is queued while no model is ready, instead of being refused."""
-
-
+"""Headers with which a job is queued, and not refused, while no model is ready."""
 THREAD_SECS = 2.0
-"""How long a call that is given up may take to notice that."""
+"""How long a call that was given up may take to notice that."""
 
 T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """What the server said, or that it cannot be reached."""
+    """The error that the server has answered, or that it cannot be reached."""
 
 
 class GatewayClient:
+    """A client of one gateway. All methods but `in_thread` block."""
+
     def __init__(self, url: str, direct: bool = False) -> None:
-        """`direct`: past any proxy that the environment names. Raises ClientError for what is no URL."""
+        """With `direct` no proxy of the environment is used. Raises ClientError for a text that is no URL."""
         self._url, self._given_up = url, threading.Event()
         try:
             self._http = httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=not direct)
@@ -43,9 +46,9 @@ class GatewayClient:
             raise ClientError(f"{url} is no URL: {error}") from error
 
     async def in_thread(self, call: Callable[[], T]) -> T:
-        """Run a blocking call that uses this client. When it is cancelled nothing waits for a server that does not answer.
+        """Run a blocking call of this client in a thread. A cancellation does not wait for a server that does not answer.
 
-        Threads of asyncio's own pool are waited for when the process ends, however long that takes; this one is not.
+        Threads of asyncio's own pool would be waited for at the end of the process, however long that takes.
         """
         outcome: Future[T] = Future()
 
@@ -62,11 +65,11 @@ class GatewayClient:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             self._given_up.set()
-            await asyncio.wait(
-                [waiting], timeout=THREAD_SECS
-            )  # its progress bar leaves the terminal in order
+            # A short wait, so that the call's progress bar leaves the terminal in order.
+            await asyncio.wait([waiting], timeout=THREAD_SECS)
             if waiting.done() and not waiting.cancelled():
-                waiting.exception()  # of a call that was given up: nobody else looks at it
+                # Nobody else looks at the exception of a call that was given up.
+                waiting.exception()
             raise
 
     def is_ready(self) -> bool:
@@ -77,14 +80,14 @@ class GatewayClient:
             return False
 
     def submit(self, path: Path, fields: dict[str, str]) -> str:
-        """The job's id. Raises ClientError."""
+        """Submit a file with these form fields, and return the id of the job. Raises ClientError."""
         with path.open("rb") as file:
             files = {"audio": (path.name, file)}
             answer = self._json("POST", "/jobs", headers=MAY_WAIT, data=fields, files=files)
         return str(answer["job_id"])
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """The job's events up to its end; a broken connection is resumed. Raises ClientError."""
+        """Yield the events of a job up to its end. A broken connection is resumed. Raises ClientError."""
         last, broken = "", 0
         while True:
             headers = {"Last-Event-ID": last} if last else {}
@@ -104,17 +107,21 @@ class GatewayClient:
                     raise ClientError(f"the connection to {self._url} is lost: {error}") from error
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Raises ClientError."""
+        """Return a job. Raises ClientError."""
         return self._json("GET", f"/jobs/{job_id}")
 
     def hand_back_gpu(self) -> bool:
-        """Have the model unloaded; False where no service is there. Raises ClientError where a job is in the way."""
+        """Have the model unloaded, and wait for that. Returns False where there is no service.
+
+        Raises ClientError where a job prevents it.
+        """
         try:
             response = self._http.post("/model/unload")
         except httpx.TransportError:
             return False
         if response.status_code in NOT_OURS or response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-            return False  # another program has this port; or no worker is there
+            # Another program has this port, or there is no worker.
+            return False
         _raise_for_problem(response)
         deadline = time.monotonic() + UNLOAD_TIMEOUT_SECS
         while self._json("GET", "/model/status")["state"] != "unloaded":
@@ -124,9 +131,11 @@ class GatewayClient:
         return True
 
     def jobs(self) -> list[dict[str, Any]]:
+        """Return the newest jobs. Raises ClientError."""
         return list(self._json("GET", "/jobs")["jobs"])
 
     def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job and return it. Raises ClientError."""
         return self._json("DELETE", f"/jobs/{job_id}")
 
     def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:

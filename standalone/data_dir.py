@@ -1,7 +1,7 @@
-"""The folder of one `up`: locked while anything runs on it, with a note that tells others where that listens.
+"""The data folder of one `up`: locked while it is used, with a note that tells other commands where nats-server listens.
 
-Two nats-servers on one store lose what they have acknowledged, so the lock is held by the embedded nats-server as well: it has
-inherited the file, and a folder is free only when the last of the two has ended, however they ended.
+Two nats-servers on one store lose acknowledged messages. So the embedded nats-server inherits the lock file and holds the lock as
+well: the folder is free only when both processes have ended, in whatever way.
 """
 
 import fcntl
@@ -18,24 +18,25 @@ import psutil
 from standalone.errors import StartError
 
 ORPHAN_SECS = 5.0
-"""How long to wait for a nats-server whose `up` is gone: its watchdog is ending it."""
+"""How long to wait for a nats-server whose `up` is gone, and which its watchdog is ending."""
 POLL_SECS = 0.05
 CLOCK_TOLERANCE_SECS = 1.0
+"""Difference up to which two start times are those of the same process."""
 
 
 class Note(msgspec.Struct, kw_only=True, frozen=True):
-    """up.json: who has the folder, and where it listens."""
+    """The file up.json: which process has the folder, and where its nats-server listens."""
 
     pid: int
     started: float
-    """When that process was started, in seconds since 1970: process ids are used again."""
+    """When that process was started, in seconds since 1970, because process ids are reused."""
     host: str
     nats_url: str | None = None
     """None until nats-server listens."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether this process runs, as far as can be seen from this host."""
+        """Whether this process runs, as far as this host can tell."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -53,7 +54,7 @@ class DataDir:
         self.store, self.ports, self.log = folder / "jetstream", folder / "ports", folder / "nats-server.log"
 
     def tell(self, nats_url: str | None) -> None:
-        """Write the note, in one step."""
+        """Write the note, in one step. `nats_url` is None until nats-server listens."""
         me = psutil.Process()
         note = Note(pid=me.pid, started=me.create_time(), host=socket.gethostname(), nats_url=nats_url)
         part = self.folder / "up.json.part"
@@ -63,7 +64,7 @@ class DataDir:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[DataDir]:
-    """Have the folder for oneself; it is made where it is missing. Raises StartError that names who has it."""
+    """Lock a folder while the block runs, and create it where it is missing. Raises StartError that names its user."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -98,11 +99,12 @@ def _take(lock: int, folder: Path) -> None:
                     f"DATA_DIR={folder} is in use by a nats-server whose `up` is gone"
                     f"{'' if note is None else f' (it was process {note.pid})'}: end it first"
                 ) from error
-        time.sleep(POLL_SECS)  # another process's lock gives no event
+        # The lock of another process gives no event.
+        time.sleep(POLL_SECS)
 
 
 def read_note(folder: Path) -> Note | None:
-    """What the last `up` has left there; None where there is nothing to be read."""
+    """Return the note of the last `up` on a folder; None where there is none that can be read."""
     try:
         return msgspec.json.decode(_note_of(folder).read_bytes(), type=Note)
     except (OSError, msgspec.DecodeError):
@@ -110,7 +112,7 @@ def read_note(folder: Path) -> Note | None:
 
 
 def running_nats(folder: Path) -> str | None:
-    """Where the nats-server of the `up` that runs on this folder listens; None where none runs."""
+    """Return the URL of the nats-server of the `up` that runs on a folder; None where none runs."""
     note = read_note(folder)
     return note.nats_url if note is not None and note.is_alive else None
 

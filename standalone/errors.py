@@ -1,4 +1,4 @@
-"""What keeps `up` from starting."""
+"""The error of an `up` that cannot start."""
 
 
 class StartError(Exception):

@@ -1,7 +1,7 @@
-"""The embedded nats-server after a full disk: it is restarted as soon as there is room.
+"""Restarts the embedded nats-server after a full disk, as soon as there is room.
 
-Once a stream could not be written, nats-server 2.15.1 takes nothing more for that stream and answers no publish to it, also when
-there is room again, until it is started anew. Its log is the only place that tells of it.
+When a stream could not be written, nats-server 2.15.1 accepts nothing more for that stream and answers no publish to it, also when
+there is room again, until it is restarted. Its log is the only place that says so.
 """
 
 import asyncio
@@ -12,17 +12,19 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 MARK = b"no space left on device"
+"""Text of the log line."""
 LOOK_SECS = 2.0
+"""How often the log and the disk are looked at."""
 ROOM_BYTES = 64 * 1024 * 1024
-"""Less than this would be full again at once."""
+"""Free bytes from which a restart makes sense: less would be full again at once."""
 ROOM_SHARE = 0.2
-"""Of the whole disk, where that is a small one."""
+"""The same as a share of the disk, for a small one."""
 
 
 async def restart_when_there_is_room(
     process: asyncio.subprocess.Process, log_file: Path, store: Path
 ) -> None:
-    """Until cancelled: end the server, which its keeper starts again, when its disk was full and no longer is."""
+    """End the server when its disk was full and has room again; its keeper then starts it. Runs until that, or cancelled."""
     at = await asyncio.to_thread(_size, log_file)
     was_full = False
     while True:
@@ -40,7 +42,8 @@ async def restart_when_there_is_room(
 def _says(log_file: Path, at: int) -> tuple[bool, int]:
     """Whether the log behind the byte `at` has the mark, and where it ends now."""
     with log_file.open("rb") as file:
-        file.seek(max(0, at - len(MARK)))  # it may have been cut in two
+        # A little earlier, because the last look may have seen a part of the text.
+        file.seek(max(0, at - len(MARK)))
         text = file.read()
         return MARK in text, file.tell()
 

@@ -1,4 +1,4 @@
-"""Model files by name: the shipped demo is unpacked, named ones are downloaded, resumed, checked and put in place at once."""
+"""Model files by name: the shipped demo is unpacked; others are downloaded, resumed, checked, and put in place in one step."""
 
 import hashlib
 import lzma
@@ -16,9 +16,7 @@ DEMO = "demo"
 DEMO_FILE = Path(__file__).parent / "ggml-demo.bin.xz"
 TIMEOUT = httpx.Timeout(30.0)
 ATTEMPTS = 5
-"""A broken download is resumed so often before it is given up."""
-
-# SHA-1 as whisper.cpp publishes them in models/README.md; a name that is not here is checked by structure alone.
+"""How often a broken download is resumed before it is given up."""
 SHA1 = {
     "tiny": "bd577a113a864445d4c299885e0cb97d4ba92b5f",
     "tiny.en": "c78c86eb1a8faa21b369bcd33207cc90d64ae9df",
@@ -36,20 +34,23 @@ SHA1 = {
     "large-v3-turbo": "4af2b29d7ec73d781377bfd1758ca957a807e941",
     "large-v3-turbo-q5_0": "e050f7970618a659205450ad97eb95a18d69c9ee",
 }
+"""SHA-1 as whisper.cpp publishes them in models/README.md. A model that is not here is checked by its structure alone."""
 
 Report = Callable[[int, int | None], None]
-"""Told bytes so far and in all (None where the server does not say)."""
+"""Called with the bytes so far, and all of them (None where the server does not say)."""
 
 
 class ModelError(Exception):
-    """A sentence that says what is wrong and what to do."""
+    """There is no usable model file; the sentence says why, and what to do."""
 
 
 def path_of(name: str, folder: Path) -> Path:
+    """Return where the file of a named model is."""
     return folder / f"ggml-{name}.bin"
 
 
 def missing_sentence(name: str, path: Path) -> str:
+    """Return the sentence for a model that is not there and was not asked for by name."""
     return (
         f"There is no model at {path}: run `make run MODEL={name}` to download it, "
         f"or `make run MODEL={DEMO}` to use the small one that comes with this repository (spoken digits only)."
@@ -57,7 +58,7 @@ def missing_sentence(name: str, path: Path) -> str:
 
 
 def fetch(name: str, folder: Path, base_url: str, report: Report) -> Path:
-    """The model's file, which is made or downloaded if it is not there. Raises ModelError."""
+    """Return the file of a model, which is unpacked or downloaded where it is missing. Raises ModelError."""
     target = path_of(name, folder)
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,21 +95,21 @@ def _download(url: str, part: Path, report: Report) -> None:
 
 
 def _resume(client: httpx.Client, url: str, part: Path, report: Report) -> None:
-    """Go on where the part file ends; begin anew where the server cannot do that."""
+    """Download the rest of the part file, or all of it where the server cannot send a part."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # the part is the whole: the check that follows will tell
+            # The part is the whole file, which the check that follows confirms.
+            return
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         with part.open("ab" if have else "wb") as file:
-            for (
-                block
-            ) in response.iter_bytes():  # as it comes: gathered blocks would be lost with the connection
+            # Blocks are written as they come, because collected ones would be lost with the connection.
+            for block in response.iter_bytes():
                 file.write(block)
                 have += len(block)
                 report(have, total)
@@ -117,7 +118,7 @@ def _resume(client: httpx.Client, url: str, part: Path, report: Report) -> None:
 
 
 def _accept(name: str, part: Path, target: Path) -> None:
-    """Check the whole file, then put it in place in one step. A bad one is removed."""
+    """Check the whole file, and then put it in place in one step. A bad file is removed. Raises ModelError."""
     try:
         if name in SHA1 and _sha1(part) != SHA1[name]:
             raise ModelError(

@@ -1,6 +1,6 @@
-"""What operators do over NATS itself, so that it works without a gateway: the model, the dead letters, the topology.
+"""What operators do over NATS, so that it works without a gateway: the model, the dead letters, the topology.
 
-Nothing here makes or changes a stream but `topology apply`.
+Only `topology apply` creates or changes a stream.
 """
 
 import os
@@ -30,17 +30,18 @@ from standalone import data_dir, nats_server
 from standalone.settings import StandaloneSettings
 
 MODEL_TIMEOUT_SECS = 600.0
+"""How long a load or an unload is waited for."""
 CONNECT_TIMEOUT_SECS = 1.0
-"""A person waits for it, or a health check that has 5 s. NATS_CONNECT_TIMEOUT_SECS sets another one."""
+"""Short, because a person waits, or a health check with 5 s. NATS_CONNECT_TIMEOUT_SECS sets another one."""
 _STILL = {ModelState.READY, ModelState.WAITING_FOR_GPU, ModelState.UNLOADED, ModelState.ERROR}
 SETTLED = {"status": set(ModelState), "load": _STILL - {ModelState.UNLOADED}, "unload": _STILL}
-"""When an action on the model has come to something."""
+"""The states in which an action on the model has ended."""
 
 
 def broker_settings(named: str | None) -> BrokerSettings:
-    """`named` is what the command line says; else NATS_URL, else the nats-server of the `up` on DATA_DIR, else the usual port.
+    """Return how to reach nats-server: by `named`, else NATS_URL, else the `up` on DATA_DIR, else the usual port.
 
-    Raises SettingsError, Unavailable where a DATA_DIR is named on which no `up` runs.
+    Raises SettingsError; Unavailable where DATA_DIR is set and no `up` runs on it.
     """
     environment = {"NATS_CONNECT_TIMEOUT_SECS": str(CONNECT_TIMEOUT_SECS), **os.environ}
     if named or not environment.get("NATS_URL"):
@@ -49,7 +50,7 @@ def broker_settings(named: str | None) -> BrokerSettings:
 
 
 def _embedded(settings: StandaloneSettings) -> str:
-    """Of the `up` on DATA_DIR. Without one: what listens on the usual port, as with nats/dev.conf."""
+    """Return the URL of the `up` on DATA_DIR; without one that of the usual port, as with nats/dev.conf."""
     running = data_dir.running_nats(Path(settings.data_dir))
     if running is None and "DATA_DIR" in os.environ and not os.environ.get("NATS_PORT"):
         raise Unavailable(
@@ -61,14 +62,14 @@ def _embedded(settings: StandaloneSettings) -> str:
 
 @asynccontextmanager
 async def broker(settings: BrokerSettings) -> AsyncIterator[tuple[Client, JetStreamContext]]:
-    """Raises BrokerError."""
+    """Connect while the block runs. Raises BrokerError."""
     async with connect(settings, "cli") as connection:
         yield connection
 
 
 @asynccontextmanager
 async def system(settings: BrokerSettings) -> AsyncIterator[JetStreamContext]:
-    """A broker that has our streams. Raises BrokerError."""
+    """Connect to a nats-server that has our streams. Raises BrokerError."""
     async with broker(settings) as (_, js):
         if not await is_made(js, settings):
             raise Refused(
@@ -79,7 +80,7 @@ async def system(settings: BrokerSettings) -> AsyncIterator[JetStreamContext]:
 
 
 async def ask_model(settings: BrokerSettings, action: str, force: bool) -> ModelStatus:
-    """Waits for what was asked for. Raises BrokerError."""
+    """Ask any worker about its model, wait for what was asked, and return the status. Raises BrokerError."""
     async with broker(settings) as (client, _):
         with mapped_errors():
             events = await client.subscribe(ALL_MODEL_EVENTS)
@@ -94,7 +95,7 @@ async def ask_model(settings: BrokerSettings, action: str, force: bool) -> Model
 
 
 async def worker_is_alive(settings: BrokerSettings) -> bool:
-    """Whether the worker of this host, or the one that WORKER_ID names, tells its status. Raises BrokerError."""
+    """Whether the worker of this host, or the one that WORKER_ID names, is alive. Raises BrokerError."""
     async with system(settings) as js:
         statuses = await WorkerStatuses.open(js)
         mine = os.environ.get("WORKER_ID") or f"{host_name()}-"
@@ -102,25 +103,28 @@ async def worker_is_alive(settings: BrokerSettings) -> bool:
 
 
 async def dead_letters(settings: BrokerSettings) -> list[DeadLetter]:
-    """Oldest first. Raises BrokerError."""
+    """Return all dead letters, oldest first. Raises BrokerError."""
     async with system(settings) as js:
         return await DeadLetters(js).all()
 
 
 async def requeue(settings: BrokerSettings, numbers: list[int]) -> list[str]:
-    """Put these, or all, back where they were; their subjects. Raises BrokerError, KeyError for a number that is none."""
+    """Put these letters, or all, back into their queues, and return their subjects.
+
+    Raises BrokerError; KeyError for the number of no letter.
+    """
     async with system(settings) as js:
         dead = DeadLetters(js)
         return [await dead.requeue(n) for n in numbers or [letter.seq for letter in await dead.all()]]
 
 
 async def topology_diff(settings: BrokerSettings) -> list[Difference]:
-    """Raises BrokerError."""
+    """Return how the server differs from our declarations. Raises BrokerError."""
     async with broker(settings) as (_, js):
         return await compare(js, settings)
 
 
 async def topology_applied(settings: BrokerSettings) -> list[Applied]:
-    """Raises BrokerError."""
+    """Change the server to our declarations, and return what became of each difference. Raises BrokerError."""
     async with broker(settings) as (_, js):
         return await apply(js, settings)

@@ -1,4 +1,4 @@
-"""Addresses that `up` listens on: taken before anything is started, so that a port in use is told at once."""
+"""The ports of `up`: they are taken before anything is started, so that a port in use is reported at once."""
 
 import errno
 import socket
@@ -7,10 +7,11 @@ from standalone.errors import StartError
 from standalone.nats_server import ANY_PORT, DEFAULT_PORT, LOOPBACK
 
 TAKEN_BY = "another program listens on"
+"""Part of the sentence for a port in use."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The HTTP socket; the gateway inherits it, and it stays open while a gateway is started again. Raises StartError."""
+    """Return the HTTP socket. The gateway inherits it, and it stays open while a gateway is restarted. Raises StartError."""
     try:
         return socket.create_server((host, port))
     except OSError as error:
@@ -18,7 +19,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def nats_port(asked: int | None) -> int:
-    """The port for nats-server: the one that is asked for, else the usual one if it is free, else any. Raises StartError."""
+    """Return the port for nats-server: the asked one, else the usual one if it is free, else ANY_PORT. Raises StartError."""
     if asked == ANY_PORT:
         return ANY_PORT
     try:

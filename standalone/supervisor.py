@@ -1,4 +1,4 @@
-"""nats-server, gpu_worker and gateway as children of one process: started, restarted when they die, stopped together."""
+"""Runs nats-server, gpu_worker and gateway as children of one process: starts them, restarts dead ones, stops all."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from process.exit_status import CANNOT_START
 from standalone import nats_server
 from standalone.data_dir import DataDir
 from standalone.errors import StartError
@@ -23,28 +24,31 @@ from standalone.restarts import Backoff, death_in_words
 log = logging.getLogger(__name__)
 
 NATS_START_SECS = 60.0
-"""A large store takes its time to be read; a server that cannot start ends at once."""
+"""How long a server may take to listen. A large store is slow to read; a server that cannot start ends at once."""
 STOP_SECS, SHARE_OF_NATS = 7.0, 0.25
-"""Together within the 10 s that Docker gives a container. nats-server is the last to be stopped, and has a share of the time."""
-WATCHDOG_SECS = 5.0
-USAGE_ERROR = 2
-"""A child that exits with this was started wrongly; starting it again would not help."""
+"""Grace of the gateway and the worker, and the share of it that nats-server has, which is stopped last.
 
+Together they stay below the 10 s that Docker gives a container."""
+WATCHDOG_SECS = 5.0
+"""How long the watchdog may take to end."""
 
 Alongside: TypeAlias = Callable[[asyncio.subprocess.Process], Awaitable[None]]
-"""What is done for as long as a child lives."""
+"""Work that is done while a child lives."""
 
 
 class Child(msgspec.Struct, kw_only=True, frozen=True):
+    """How to start one child."""
+
     name: str
     command: list[str]
     env: dict[str, str] = {}
+    """Variables besides those of this process."""
     inherits: tuple[int, ...] = ()
-    """File descriptors of ours."""
+    """Our file descriptors that the child inherits."""
 
 
 class Group:
-    """A process group of its own for all children, so that Ctrl-C reaches the supervisor alone.
+    """The process group of all children, so that Ctrl-C reaches the supervisor alone.
 
     Its leader is the watchdog, which ends the others when this process is gone.
     """
@@ -52,11 +56,12 @@ class Group:
     def __init__(self, watchdog: asyncio.subprocess.Process) -> None:
         self._watchdog = watchdog
         self.stop_secs = STOP_SECS
-        """How long the gateway and the worker may take to end in order, before they are killed."""
+        """Seconds that the gateway and the worker have to end in order, before they are killed."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def opened(cls) -> AsyncIterator["Group"]:
+        """Have a group while the block runs."""
         command = [sys.executable, "-m", "standalone.watchdog"]
         watchdog = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, process_group=0
@@ -71,6 +76,7 @@ class Group:
                     await watchdog.wait()
 
     async def start(self, child: Child) -> asyncio.subprocess.Process:
+        """Start a child in the group."""
         return await asyncio.create_subprocess_exec(
             *child.command,
             env={**os.environ, **child.env},
@@ -80,12 +86,12 @@ class Group:
         )
 
     def kill(self) -> None:
-        """All at once, the watchdog too."""
+        """Kill all children and the watchdog."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._watchdog.pid, signal.SIGKILL)
 
     async def lost(self) -> None:
-        """Returns when the watchdog is gone: nothing would end the others any more, nor can any be started."""
+        """Wait until the watchdog is gone: then nothing would end the children, and none can be started."""
         await self._watchdog.wait()
 
 
@@ -103,7 +109,7 @@ async def _stop(process: asyncio.subprocess.Process, grace_secs: float) -> None:
 
 
 async def _end_of(process: asyncio.subprocess.Process, alongside: Alongside | None) -> int:
-    """Wait for the end of a process, and do something for as long as it lives; the exit status."""
+    """Wait for the end of a process, with work while it lives, and return its exit status."""
     if alongside is None:
         return await process.wait()
     doing = asyncio.ensure_future(alongside(process))
@@ -115,9 +121,9 @@ async def _end_of(process: asyncio.subprocess.Process, alongside: Alongside | No
 
 
 async def keep_running(group: Group, child: Child, alongside: Alongside | None = None) -> None:
-    """Run the child until cancelled; start it again whenever it dies, with backoff. Raises StartError.
+    """Run a child until cancelled, and restart it with a backoff whenever it dies.
 
-    `alongside` is run beside each of its lives.
+    Raises StartError for a child that cannot run with its settings. `alongside` runs during each of its lives.
     """
     backoff = Backoff()
     while True:
@@ -127,7 +133,7 @@ async def keep_running(group: Group, child: Child, alongside: Alongside | None =
             status = await _end_of(process, alongside)
         finally:
             await _stop(process, group.stop_secs)
-        if status == USAGE_ERROR:
+        if status == CANNOT_START:
             raise StartError(f"{child.name} cannot run with these settings")
         delay = backoff.after_death(time.monotonic() - begun)
         log.error("%s; starting it again in %.1f s", death_in_words(child.name, status), delay)
@@ -136,15 +142,16 @@ async def keep_running(group: Group, child: Child, alongside: Alongside | None =
 
 @contextlib.asynccontextmanager
 async def nats(group: Group, data_dir: DataDir, port: int) -> AsyncIterator[str]:
-    """The embedded nats-server, kept running; its URL. Raises StartError."""
+    """Keep the embedded nats-server running while the block runs, and yield its URL. Raises StartError."""
     data_dir.ports.mkdir(parents=True, exist_ok=True)
-    for old in data_dir.ports.glob("*.ports"):  # of servers that were killed: process ids are used again
+    # Files of killed servers are removed, because process ids are reused.
+    for old in data_dir.ports.glob("*.ports"):
         old.unlink(missing_ok=True)
     said_before = _size(data_dir.log)
     process = await group.start(nats_child(data_dir, port))
     try:
         url = await _listening(process, data_dir, said_before)
-        # A server that dies later comes back on the port that it has now.
+        # A server that dies later is restarted on the port that it has now.
         again = nats_child(data_dir, int(url.rsplit(":", 1)[1]))
         mending = partial(restart_when_there_is_room, log_file=data_dir.log, store=data_dir.store)
         watching = asyncio.create_task(_watch(group, process, again, mending), name="nats-server")
@@ -158,6 +165,7 @@ async def nats(group: Group, data_dir: DataDir, port: int) -> AsyncIterator[str]
 
 
 def nats_child(data_dir: DataDir, port: int) -> Child:
+    """Return how to start nats-server. It inherits the lock of the data folder."""
     command = nats_server.command(port, data_dir.store, data_dir.ports)
     return Child(
         name="nats-server",
@@ -175,7 +183,7 @@ async def _watch(
 
 
 async def _listening(process: asyncio.subprocess.Process, data_dir: DataDir, said_before: int) -> str:
-    """Wait until it listens. It writes a file then; no other event tells."""
+    """Wait until nats-server listens, and return its URL. It writes a file then, which is the only sign."""
     deadline = time.monotonic() + NATS_START_SECS
     while (url := nats_server.url(data_dir.ports, process.pid)) is None:
         if process.returncode is not None or time.monotonic() > deadline:

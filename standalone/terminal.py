@@ -1,4 +1,4 @@
-"""What a person sees: progress bars, live segments, the transcript."""
+"""What a person sees in the terminal: progress bars, live segments, the transcript."""
 
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,22 @@ from rich.text import Text
 from standalone.client import GatewayClient
 
 screen = Console(stderr=True, highlight=False)
-"""Progress goes to stderr, transcripts to stdout, so that a pipe gets the text alone."""
+"""Progress goes to stderr and transcripts to stdout, so that a pipe gets the text alone."""
 
 
 def printable(text: str) -> str:
-    """What somebody else has written, without anything that a terminal would obey."""
+    """Return a text of somebody else without characters that control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, as 0:01:05.20."""
+    """Return a time as hours, minutes and seconds: 0:01:05.20."""
     minutes, rest = divmod(seconds, 60)
     return f"{int(minutes // 60)}:{int(minutes % 60):02d}:{rest:05.2f}"
 
 
 def transcribe(client: GatewayClient, path: Path, fields: dict[str, str]) -> dict[str, Any]:
-    """Submit a file, show how it goes; the job as it ended. Raises ClientError."""
+    """Submit a file, show its progress, and return the job when it has ended. Raises ClientError."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -57,21 +57,23 @@ def transcribe(client: GatewayClient, path: Path, fields: dict[str, str]) -> dic
                 case "done" | "failed" | "cancelled":
                     job = event["job"]
                     progress.update(bar, completed=100, description=f"{path.name}: {event['type']}")
-                case _:  # events of a later version
+                case _:
+                    # An event that needs no display, or one of a later version.
                     pass
         return job
 
 
 def text_of(job: dict[str, Any]) -> str:
+    """Return the transcript of a job as one text."""
     return "".join(segment["text"] for segment in job["segments"]).strip()
 
 
 LOG_STEPS = 20
-"""Lines in a log for a whole download."""
+"""How many lines a download writes where stderr is no terminal."""
 
 
 class Download:
-    """A progress bar for a model's download; use as a context manager."""
+    """The progress bar of a download, as a context manager."""
 
     def __init__(self, name: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -87,8 +89,9 @@ class Download:
         self._progress.stop()
 
     def report(self, done: int, total: int | None) -> None:
+        """Show the bytes so far and in all; None where the total is not known."""
         self._progress.update(self._bar, completed=done, total=total, visible=True)
-        if not screen.is_terminal and total:  # a log gets a line now and then
+        if not screen.is_terminal and total:
             step = int(done / total * LOG_STEPS)
             if step > self._step:
                 self._step = step
@@ -96,7 +99,7 @@ class Download:
 
 
 def show(job: dict[str, object]) -> int:
-    """Print the transcript, or why there is none; the exit status."""
+    """Print the transcript of a job, or why there is none, and return the exit status."""
     error = job.get("error")
     if isinstance(error, dict):
         screen.print(f"{error['code']}: {error['message']}", markup=False)

@@ -1,4 +1,4 @@
-"""Where a job's time went, from the `timings` in its JSON: as rows, and as a plot. Pure."""
+"""Where the time of a job went, from the `timings` of its JSON: as a table and as a plot. Pure."""
 
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -17,20 +17,20 @@ PARTS = {
     "rest of the engine": "rest of the engine",
     "publish": "publish",
 }
-"""In the order of a job's life. `publish` goes on beside the engine, so the sum may be more than the whole."""
+"""Field to label, in the order of a job's life. Publishing overlaps with the engine, so that the sum may be too large."""
 
 COLOURS = (
     "#1f77b4", "#aec7e8", "#17becf", "#9edae5", "#98df8a", "#7f7f7f",
     "#c7c7c7", "#ffbb78", "#d62728", "#ff7f0e", "#8c564b", "#9467bd",
 )  # fmt: skip
-"""One for each part: preparation is blue and green, waiting is grey, the engine is red and orange."""
+"""A colour for each part: preparation is blue and green, waiting is grey, the engine is red and orange."""
 
 WIDTH, LEFT, RIGHT, TOP, BAR, LINE, COLUMNS = 1000, 250, 60, 40, 44, 22, 4
-"""Of the plot, in its own units: the margins, a bar's height, a line's height, columns of the legend."""
+"""Sizes in the plot's units: width, margins, height of a bar, height of a line; and the columns of the legend."""
 
 
 def parts(timings: Mapping[str, float | None]) -> dict[str, float]:
-    """Seconds by part, for people; `engine` is given as what it consists of."""
+    """Return the seconds of each part by its label. `engine` is split into its parts."""
     known = {name: float(secs or 0.0) for name, secs in timings.items()}
     inside = known.get("mel", 0.0) + known.get("encode", 0.0) + known.get("tokens", 0.0)
     known["rest of the engine"] = max(0.0, known.get("engine", 0.0) - inside)
@@ -38,9 +38,9 @@ def parts(timings: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def plot(jobs: Mapping[str, Mapping[str, float | None]]) -> bytes:
-    """An SVG with one bar for each job, by its name: its `timings` in seconds, part after part.
+    """Return an SVG with a bar for each job. `jobs` is name to `timings`, in seconds.
 
-    Drawn by hand: a hundred rectangles are not worth a plotting library in every image.
+    It is drawn by hand, because a hundred rectangles are not worth a plotting library in every image.
     """
     bars = {name: parts(timings) for name, timings in jobs.items()}
     widest = max((sum(bar.values()) for bar in bars.values()), default=0.0) or 1.0
@@ -80,7 +80,7 @@ def _text(svg: Element, x: float, y: float, text: str, size: int, anchor: str = 
 
 
 def table(jobs: Mapping[str, Mapping[str, float | None]]) -> str:
-    """One line for each part, one column for each job."""
+    """Return a table with a line for each part and a column for each job."""
     bars = {name: parts(timings) for name, timings in jobs.items()}
     widths = [max(len(name), 9) for name in bars]
     lines = [" " * 20 + "  ".join(f"{name:>{width}}" for name, width in zip(bars, widths, strict=True))]

@@ -29,13 +29,14 @@ from standalone.terminal import Download, screen, show, transcribe
 log = logging.getLogger(__name__)
 
 UP_TIMEOUT_SECS = 60.0
+"""How long the gateway may take to be ready."""
 POLL_SECS, POLL_TIMEOUT_SECS = 0.1, 3.0
 CTRL_C_STOP_SECS = 1.4
-"""A person waits. Who has not ended by then is killed: what is stored is stored, and a job in work comes back later."""
+"""Grace after Ctrl-C, short because a person waits. Nothing is lost by the kill after it: a running job resumes later."""
 
 
 class Claim(msgspec.Struct, kw_only=True, frozen=True):
-    """What an `up` must have for itself before it starts anything."""
+    """What an `up` must have before it starts anything."""
 
     settings: StandaloneSettings
     data_dir: DataDir
@@ -44,13 +45,14 @@ class Claim(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def url(self) -> str:
+        """URL of the gateway."""
         host, port = self.listening.getsockname()[:2]
         return f"http://{host}:{port}"
 
 
 @contextlib.contextmanager
 def claimed(settings: StandaloneSettings) -> Iterator[Claim]:
-    """DATA_DIR and the ports; kept while inside. Raises StartError."""
+    """Take DATA_DIR and the ports while the block runs. Raises StartError."""
     with (
         data_dir.locked(Path(settings.data_dir)) as mine,
         ports.listen(settings.host, settings.port) as listening,
@@ -64,7 +66,7 @@ def claimed(settings: StandaloneSettings) -> Iterator[Claim]:
 
 
 def settings_for(model: str | None) -> StandaloneSettings:
-    """The environment's settings, with the model named on the command line. Raises SettingsError."""
+    """Return the settings of the environment, with the model of the command line. Raises SettingsError."""
     environment = dict(os.environ)
     if model:
         environment |= {"WHISPER_MODEL": model, "WHISPER_MODEL_PATH": ""}
@@ -72,7 +74,7 @@ def settings_for(model: str | None) -> StandaloneSettings:
 
 
 def find_model(settings: StandaloneSettings, named: bool) -> Path:
-    """The model's file; only one that is asked for by name is downloaded. Raises ModelError."""
+    """Return the model file. A missing one is downloaded only where it is `named` on the command line. Raises ModelError."""
     folder, name = Path(settings.models_dir), settings.whisper_model
     path = Path(settings.whisper_model_path) if settings.whisper_model_path else models.path_of(name, folder)
     if path.exists():
@@ -84,16 +86,19 @@ def find_model(settings: StandaloneSettings, named: bool) -> Path:
 
 
 Work: TypeAlias = Callable[[GatewayClient], Awaitable[int]]
-"""What is done with a system that is up; gives the exit status."""
+"""Work that is done with a running system. It returns the exit status."""
 
 
 async def up(claim: Claim, model_path: Path, work: Work | None = None) -> int:
-    """Run everything, until `work` is done or for ever; the exit status. Raises StartError and what `work` raises."""
+    """Run the whole system until `work` is done or a signal comes, and return the exit status.
+
+    Raises StartError, and what `work` raises.
+    """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     async with Group.opened() as group:
 
         def on_signal(stop_secs: float) -> None:
-            """The first one ends everything in order, the second one at once."""
+            """End everything: in order at the first signal, at once at the second."""
             if stop.is_set():
                 group.kill()
             group.stop_secs = stop_secs
@@ -139,6 +144,7 @@ async def _run(group: Group, claim: Claim, model_path: Path, work: Work | None) 
 
 
 def children(claim: Claim, nats_url: str, model_path: Path, instance: str) -> list[Child]:
+    """Return how to start the worker and the gateway. `instance` names the gateway in its probes."""
     settings, fd = claim.settings, claim.listening.fileno()
     common = {"NATS_URL": nats_url, "LOG_LEVEL": settings.log_level}
     worker = {**common, "WHISPER_MODEL": settings.whisper_model, "WHISPER_MODEL_PATH": str(model_path)}
@@ -161,7 +167,7 @@ async def _when_up(claim: Claim, instance: str, work: Work) -> int:
 
 
 async def wait_until_up(url: str, instance: str) -> None:
-    """Until our own gateway can take jobs; another one's answer does not count. Raises StartError."""
+    """Wait until our gateway can take jobs. The answer of another gateway does not count. Raises StartError."""
     async with httpx.AsyncClient(base_url=url, timeout=POLL_TIMEOUT_SECS, trust_env=False) as http:
         try:
             async with asyncio.timeout(UP_TIMEOUT_SECS):
@@ -191,5 +197,5 @@ async def _announce(claim: Claim, nats_url: str, _client: GatewayClient) -> int:
 
 
 async def transcribe_one(audio: Path, fields: dict[str, str], client: GatewayClient) -> int:
-    """Transcribe a file and print it; the exit status. Raises ClientError."""
+    """Transcribe a file, print its text, and return the exit status. Raises ClientError."""
     return show(await client.in_thread(partial(transcribe, client, audio, fields)))

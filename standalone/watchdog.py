@@ -1,6 +1,6 @@
-"""Ends `up`'s processes when `up` itself is gone, also by kill -9: `python -m standalone.watchdog`, the leader of their group.
+"""Ends the processes of `up` when `up` itself is gone, also after kill -9: `python -m standalone.watchdog`.
 
-Its standard input is a pipe from `up` that nobody writes to. Its end means that `up` has ended.
+It leads their process group. Its standard input is a pipe from `up` to which nothing is written: its end means that `up` has ended.
 """
 
 import os
@@ -11,13 +11,15 @@ import time
 import psutil
 
 GRACE_SECS = 3.0
-"""Nothing is lost by a kill, but a worker that ends in order gives its jobs back at once."""
+"""Time for an orderly end. A kill loses nothing, but a worker that ends in order gives its jobs back at once."""
 POLL_SECS = 0.05
 
 
 def main() -> int:
+    """Wait for the end of `up`, end the group, and return the exit status."""
     for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(sig, signal.SIG_IGN)  # the first of them is about to go to the whole group
+        # SIGTERM will be sent to the whole group, this process included.
+        signal.signal(sig, signal.SIG_IGN)
     while sys.stdin.buffer.read(4096):
         pass
     end(os.getpgrp())
@@ -25,7 +27,7 @@ def main() -> int:
 
 
 def end(group: int) -> None:
-    """End all others of this process's group, in order if they do it soon; the kill at the end is for this process, too."""
+    """End the other processes of a group: in order within GRACE_SECS, or else by SIGKILL, which ends this process too."""
     if not _others(group):
         return
     os.killpg(group, signal.SIGTERM)
@@ -33,7 +35,8 @@ def end(group: int) -> None:
     while time.monotonic() < deadline:
         if not _others(group):
             return
-        time.sleep(POLL_SECS)  # they are not our children, so nothing tells of their end
+        # They are not our children, so that nothing reports their end.
+        time.sleep(POLL_SECS)
     os.killpg(group, signal.SIGKILL)
 
 
@@ -43,9 +46,8 @@ def _others(group: int) -> list[int]:
         try:
             if pid == os.getpid() or os.getpgid(pid) != group:
                 continue
-            if (
-                psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-            ):  # ended; in a container nobody may collect it
+            # A zombie has ended. In a container there may be nobody who collects it.
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 found.append(pid)
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue
