@@ -26,6 +26,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY broker broker
 COPY gateway gateway
 COPY gpu_worker gpu_worker
+COPY process process
 COPY schemas schemas
 COPY standalone standalone
 RUN PYTHON=/opt/python/bin/python docker/install-app.sh /opt/venv /wheels
@@ -40,6 +41,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY broker broker
 COPY gateway gateway
 COPY gpu_worker gpu_worker
+COPY process process
 COPY schemas schemas
 COPY standalone standalone
 RUN PYTHON=/opt/python/bin/python docker/install-app.sh /opt/venv

@@ -6,15 +6,14 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test slow fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks lock clean
+.PHONY: help setup dev run test slow fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks voice-model lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
 	@echo "make setup | test | slow | fuzz | faults [ONLY=...] | mutants | soak MINUTES=60 | check | bench | bench-webhooks"
 	@echo "make cuda-wheel | docker-test | generate | lock | clean"
 
-# Each marker is as new as the lock file it was installed from. pip runs with --no-deps: the lock is complete,
-# and silero-vad would otherwise pull in torch, of which nothing is used (docs/adr/0006).
+# Each marker is as new as the lock file that it was installed from. pip runs with --no-deps, because the lock is complete.
 .venv/run.done: requirements/run.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python >= 3.11 is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv .venv
@@ -88,6 +87,10 @@ bench: dev
 # What a healthy webhook receiver notices of dead, slow and absent ones: docs/evidence/webhooks.md.
 bench-webhooks: dev
 	$(BIN)/python -m benchmarks.webhooks --write
+
+# Writes the voice detector's model again, from the package that carries it, by the hash in its README.
+voice-model: setup
+	$(BIN)/python gpu_worker/audio/silero_vad/fetch.py
 
 lock:
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install --quiet uv

@@ -1,13 +1,10 @@
 #!/bin/sh
 # Write both lock files with hashes and without any registry address. $1 is the uv command.
-# What only torch would need is left out: torch itself is overridden away in pyproject.toml.
 set -eu
 cd "$(dirname "$0")/.."
-without="torch filelock fsspec mpmath networkx setuptools sympy"
 compile() {
-    set -- "$@" --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-    for package in $without; do set -- "$@" --no-emit-package "$package"; done
-    "$UV" pip compile "$@"
+    "$UV" pip compile "$@" --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-annotate --no-header
 }
 UV=$1
 rm -f requirements/run.lock requirements/dev.lock

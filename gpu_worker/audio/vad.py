@@ -1,9 +1,8 @@
 """Speech probabilities by Silero VAD with onnxruntime on one CPU thread: 6.4 s for an hour of audio (docs/adr/0006).
 
-The model is the data file of the silero-vad package; that package's own code is not imported, because it wants torch.
+The model is a file beside this module (silero_vad/README.md): the package that carries it declares torch (docs/adr/0021).
 """
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -30,10 +29,7 @@ class MissingModel(MachineTrouble):
 
 def model_path() -> Path:
     """Return the file of the voice model. Raises MissingModel."""
-    package = importlib.util.find_spec("silero_vad")
-    if package is None or not package.submodule_search_locations:
-        raise MissingModel("The package silero-vad, which carries the voice model, is not installed.")
-    path = Path(package.submodule_search_locations[0]) / "data" / "silero_vad_16k_sequence.onnx"
+    path = Path(__file__).parent / "silero_vad" / "silero_vad_16k_sequence.onnx"
     if not path.is_file():
         raise MissingModel(f"There is no voice model at {path}.")
     return path
