@@ -32,13 +32,13 @@ from gateway.operations.queue_view import QueueView
 from gateway.operations.submission import Submission
 from gateway.operations.uploading import Uploader
 from gateway.operations.webhooks import WebhookOperations
+from gateway.outbound.guard import Guard
 from gateway.routes import docs, health, jobs, model, webhooks
 from gateway.settings import GatewaySettings
 from gateway.streaming.fanout import Fanout
 from gateway.streaming.job_streams import JobStreams
 from gateway.streaming.model_stream import ModelStream
 from gateway.sweep import Sweep
-from gateway.webhooks.guard import Guard
 from gateway.webhooks.planner import DeliveryPlanner
 from gateway.webhooks.posting import Poster
 from gateway.webhooks.sender import Sender

@@ -21,7 +21,7 @@ from broker.errors import BrokerError
 from broker.micro import answer, refuse
 from broker.object_reading import digest_text
 from broker.object_store import ObjectStore
-from gateway.http.problems import broker_problem
+from gateway.operations.broker_problem import broker_problem
 from gateway.operations.jobs import JobOperations
 from gateway.operations.listing import fitting, parse_query
 from schemas.errors import ErrorCode, RequestError

@@ -6,7 +6,7 @@ import msgspec
 
 from broker.settings import BrokerSettings
 from gateway.admission import JobsWhenUnloaded
-from gateway.webhooks.addresses import Network, parse_networks
+from gateway.outbound.addresses import Network, parse_networks
 from gateway.webhooks.schedule import BACKOFF_SECS, parse_backoff
 from gateway.webhooks.signing import parse_secrets
 

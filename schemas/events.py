@@ -38,6 +38,8 @@ class Started(Event, kw_only=True, frozen=True, tag="started"):
 
 
 class Progress(Event, kw_only=True, frozen=True, tag="progress"):
+    """More of the audio is transcribed."""
+
     percent: Percent
 
     def for_clients(self) -> dict[str, object] | None:
@@ -62,10 +64,14 @@ class Done(Event, kw_only=True, frozen=True, tag="done"):
 
 
 class JobFailed(Event, kw_only=True, frozen=True, tag="failed"):
+    """The job has failed for good. Its record has the error."""
+
     record: JobRecord
 
 
 class JobCancelled(Event, kw_only=True, frozen=True, tag="cancelled"):
+    """A client has cancelled the job."""
+
     record: JobRecord
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from gpu_worker.engine.library import BadModelFile
-from gpu_worker.engine.whisper_cpp.model_file import check
+from gpu_worker.engine.library import DEFAULT_LIBRARY, BadModelFile, find_library
 
 DEMO = "demo"
 DEMO_FILE = Path(__file__).parent / "ggml-demo.bin.xz"
@@ -124,7 +123,7 @@ def _accept(name: str, part: Path, target: Path) -> None:
             raise ModelError(
                 f"The downloaded {part.name} does not match its published hash; it is removed, try again."
             )
-        check(part)
+        find_library(DEFAULT_LIBRARY).required_vram(part, beam_size=1)
     except (ModelError, BadModelFile) as error:
         part.unlink()
         raise ModelError(str(error)) from error

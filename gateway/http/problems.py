@@ -6,16 +6,13 @@ import msgspec
 from quart import Quart, Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from broker.errors import BrokerError, Refused, StorageFull, TooLarge
+from broker.errors import BrokerError
 from gateway.http.protocol import PROBLEM_JSON
+from gateway.operations.broker_problem import broker_problem
 from schemas.errors import ErrorCode, RequestError
 
 log = logging.getLogger(__name__)
 
-BROKER_RETRY_SECS = 2
-"""Retry-After where nats-server does not answer."""
-ROOM_RETRY_SECS = 60
-"""Retry-After where the store is full: jobs have to end, or somebody has to make room."""
 _BY_STATUS = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
@@ -25,20 +22,6 @@ def problem_response(error: RequestError) -> Response:
     body = msgspec.json.encode(problem)
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return Response(body, problem.status, headers, content_type=PROBLEM_JSON)
-
-
-def broker_problem(error: BrokerError) -> RequestError:
-    """Return what a client is told of an error of nats-server, over both doors."""
-    match error:
-        case StorageFull():
-            return RequestError(ErrorCode.STORAGE_FULL, f"{error}.", retry_after=ROOM_RETRY_SECS)
-        case TooLarge():
-            return RequestError(ErrorCode.REQUEST_TOO_LARGE, f"{error}.")
-        case Refused():
-            return RequestError(ErrorCode.BROKER_REFUSED, f"{error}.")
-        case _:
-            detail = "The message broker did not answer; try again."
-            return RequestError(ErrorCode.BROKER_UNAVAILABLE, detail, retry_after=BROKER_RETRY_SECS)
 
 
 def install(app: Quart) -> None:

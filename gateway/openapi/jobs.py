@@ -3,10 +3,10 @@
 from typing import Any
 
 from gateway.formats.registry import FORMATS
-from gateway.http.upload import AUDIO_FIELD
 from gateway.openapi.parts import RESUME, Refs, header, json_body, path_parameter, problems, query
 from gateway.operations.held_key import KEY_HEADER
 from gateway.operations.listing import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.upload.multipart_form import AUDIO_FIELD
 from schemas.errors import ErrorCode
 from schemas.jobs import (
     DEFAULT_WEBHOOK_EVENTS,

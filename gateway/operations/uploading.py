@@ -9,8 +9,8 @@ import msgspec
 
 from broker.object_reading import digest_text
 from broker.object_store import ObjectStore
-from gateway.http.upload import limited, receive, within_limit
-from gateway.webhooks.guard import Guard
+from gateway.outbound.guard import Guard
+from gateway.upload.multipart_form import limited, receive, within_limit
 from schemas import idempotency
 from schemas.jobs import JobRequest
 from schemas.submission import request_from_form

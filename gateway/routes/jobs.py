@@ -4,13 +4,13 @@ from quart import Blueprint, Response, request
 
 from gateway.formats.registry import negotiate
 from gateway.http.responses import event_stream, is_true, json_response, resume_after
-from gateway.http.upload import boundary
 from gateway.operations.held_key import KEY_HEADER
 from gateway.operations.jobs import JobOperations
 from gateway.operations.listing import parse_query
 from gateway.operations.submission import Submission
 from gateway.operations.uploading import Form
 from gateway.streaming.job_streams import JobStreams
+from gateway.upload.multipart_form import boundary
 from schemas.jobs import JobAccepted
 
 

@@ -15,7 +15,7 @@ from broker.error_mapping import mapped_errors
 from broker.errors import BrokerError, Refused
 from broker.job_records import JobRecords
 from broker.webhooks import WebhookDeliveries, WebhookUrls
-from gateway.webhooks.guard import Guard
+from gateway.outbound.guard import Guard
 from process.retry import retry_forever
 from schemas import events, inputs, subjects
 from schemas.errors import RequestError

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpcore
 
-from gateway.webhooks.guard import AddressRefused, Guard, GuardedBackend
+from gateway.outbound.guard import AddressRefused, Guard, GuardedBackend
 from gateway.webhooks.lanes import AT_ONCE
 from gateway.webhooks.signing import headers
 from schemas.webhooks import WebhookDelivery

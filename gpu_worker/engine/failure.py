@@ -6,6 +6,8 @@ from gpu_worker.blame import CANNOT_START, Failure, Fault, was_sent_away
 
 
 class FailureKind(StrEnum):
+    """What has happened to an engine process."""
+
     LOAD_FAILED = "load_failed"
     """The library refuses the model."""
     CRASHED = "crashed"

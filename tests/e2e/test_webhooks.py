@@ -18,7 +18,7 @@ import msgspec
 import nats
 import pytest
 
-from gateway.webhooks.guard import Guard, GuardedBackend
+from gateway.outbound.guard import Guard, GuardedBackend
 from schemas.webhooks import webhook_id
 from tests.support.http import AUDIO, finish, submit
 from tests.support.receiver import HANG, RESET, Receiver

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from gateway.webhooks import lookup
-from gateway.webhooks.guard import Guard
-from gateway.webhooks.lookup import AT_ONCE, Lookup
+from gateway.outbound import lookup
+from gateway.outbound.guard import Guard
+from gateway.outbound.lookup import AT_ONCE, Lookup
 from schemas.errors import ErrorCode, RequestError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.http.upload import MAX_FIELD_BYTES, Upload, receive
+from gateway.upload.multipart_form import MAX_FIELD_BYTES, Upload, receive
 from schemas.errors import ErrorCode, RequestError
 
 TYPE = "multipart/form-data; boundary=xyz"

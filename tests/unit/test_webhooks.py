@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from gateway.outbound.addresses import is_allowed, parse_networks
 from gateway.settings import GatewaySettings
-from gateway.webhooks.addresses import is_allowed, parse_networks
 from gateway.webhooks.schedule import (
     BACKOFF_SECS,
     Decision,

@@ -56,6 +56,7 @@ class WhisperEngine:
 
     @property
     def backend(self) -> str:
+        """See Engine.backend."""
         return self._log.backend_name()
 
     def transcribe(
@@ -65,6 +66,7 @@ class WhisperEngine:
         reply: Callable[[AnyReply], None],
         is_aborted: Callable[[], bool],
     ) -> LastReply:
+        """See Engine.transcribe."""
         params = self._params(job.options, job.prompt)
         seconds = audio.size / SAMPLE_RATE
         reader = SegmentReader(self._context, seconds, job.options.words)

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from gateway.webhooks.addresses import Network, is_allowed
-from gateway.webhooks.lookup import Lookup
+from gateway.outbound.addresses import Network, is_allowed
+from gateway.outbound.lookup import Lookup
 from schemas.errors import ErrorCode, RequestError
 from schemas.urls import is_http_url
 
