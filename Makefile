@@ -65,6 +65,7 @@ check: dev
 # Everything that is generated from schemas/; tests/contract fails when a file differs.
 generate: dev
 	$(BIN)/python -m schemas.export
+	$(BIN)/python -m schemas.option_table
 	$(BIN)/python -m gateway.openapi
 	$(BIN)/python -m asyncapi
 

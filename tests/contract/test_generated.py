@@ -14,7 +14,7 @@ from gateway.routes import health as health_routes
 from gateway.routes import jobs as job_routes
 from gateway.routes import model as model_routes
 from gateway.routes import webhooks as webhook_routes
-from schemas import export
+from schemas import export, option_table
 from schemas.errors import HTTP_STATUS, ErrorCode
 from schemas.job_lifecycle import TRANSITIONS
 
@@ -26,6 +26,12 @@ SOURCES = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py
 def test_json_schemas_are_those_of_the_code() -> None:
     written = {path.name: path.read_bytes() for path in export.FOLDER.glob("*.json")}
     assert written == export.documents(), "run `make generate`"
+
+
+def test_the_options_in_the_usage_are_those_of_the_code() -> None:
+    assert option_table.FILE.read_text() == option_table.written_into(option_table.FILE.read_text()), (
+        "run `make generate`"
+    )
 
 
 def test_the_openapi_document_is_that_of_the_code() -> None:

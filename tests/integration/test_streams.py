@@ -365,7 +365,9 @@ async def test_model_events_that_cannot_be_read_or_are_unknown_are_passed_over(
 ) -> None:
     async with services.fanout.listening(subjects.MODEL_EVENTS_PREFIX) as listener:
         first = await model_event(client, "model_loading")
-        assert await listener.next(PATIENCE_SECS) is not None  # else a stream that begins now may still see it
+        assert (
+            await listener.next(PATIENCE_SECS) is not None
+        )  # else a stream that begins now may still see it
     for after in (0, first):
         stream = asyncio.create_task(told(services.models.frames(after), until="model_ready"))
         await asyncio.sleep(HEARTBEAT_SECS)
