@@ -12,23 +12,8 @@ from asyncapi import inner, jobs, models
 from broker.settings import BrokerSettings
 from broker.topology import declarations
 from schemas import subjects
-from schemas.events import JOB_EVENTS
-from schemas.jobs import JobList, JobReply, JobRequest
-from schemas.model import ModelEvent, ModelStatus, UnloadRequest
 from schemas.version import VERSION
-from schemas.webhooks import WebhookDelivery
 
-KINDS = (
-    JobRequest,
-    JobReply,
-    JobList,
-    *JOB_EVENTS,
-    ModelEvent,
-    ModelStatus,
-    UnloadRequest,
-    WebhookDelivery,
-)
-"""Structs that the channels refer to."""
 SETTINGS = BrokerSettings()
 DESCRIPTION = (
     "Audio goes into the object store WHISPER_AUDIO, one publish makes it a job, its events tell "
@@ -39,8 +24,9 @@ DESCRIPTION = (
 
 def document() -> dict[str, Any]:
     """Return the document."""
-    _, components = msgspec.json.schema_components(KINDS, ref_template="#/components/schemas/{name}")
     channels = [*jobs.channels(), *models.channels(), *inner.channels()]
+    kinds = [kind for channel in channels for kind in (channel.body, channel.reply) if kind is not None]
+    _, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     return {
         "asyncapi": "3.0.0",
         "info": {

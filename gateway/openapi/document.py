@@ -5,30 +5,15 @@ from typing import Any
 import msgspec
 
 from gateway.openapi import health, jobs, model, webhooks
-from schemas.errors import Problem
-from schemas.jobs import Job, JobAccepted, JobList, TranscribeOptions
-from schemas.model import Health, Liveness, ModelStatus
+from gateway.openapi.parts import REFERENCE, Refs
 from schemas.version import VERSION
-from schemas.webhooks import WebhookList
-
-KINDS = (
-    Job,
-    JobAccepted,
-    JobList,
-    TranscribeOptions,
-    ModelStatus,
-    Health,
-    Liveness,
-    WebhookList,
-    Problem,
-)
-"""Structs that the descriptions refer to."""
 
 
 def document() -> dict[str, Any]:
     """Return the document. Every route is in it, which tests/contract/test_generated.py checks."""
-    schemas, components = msgspec.json.schema_components(KINDS, ref_template="#/components/schemas/{name}")
-    ref = dict(zip(KINDS, schemas, strict=True))
+    ref = Refs()
+    paths = {**jobs.paths(ref), **model.paths(ref), **webhooks.paths(ref), **health.paths(ref)}
+    _, components = msgspec.json.schema_components(ref.kinds, ref_template=REFERENCE)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -37,12 +22,7 @@ def document() -> dict[str, Any]:
             "description": "Send audio, watch it become text live.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {
-            **jobs.paths(ref, components),
-            **model.paths(ref),
-            **webhooks.paths(ref),
-            **health.paths(ref),
-        },
+        "paths": paths,
         "components": {"schemas": components},
     }
 

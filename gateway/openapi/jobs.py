@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
+
 from gateway.formats.registry import FORMATS
-from gateway.openapi.parts import RESUME, Refs, header, json_body, path_parameter, problems, query
+from gateway.openapi.parts import REFERENCE, RESUME, Refs, header, json_body, path_parameter, problems, query
 from gateway.operations.held_key import KEY_HEADER
 from gateway.operations.listing import LIMIT_DEFAULT, LIMIT_MAX
 from gateway.upload.multipart_form import AUDIO_FIELD
@@ -45,8 +47,8 @@ ERASE = query(
 )
 
 
-def paths(ref: Refs, components: dict[str, Any]) -> dict[str, Any]:
-    """Return the description of the routes. `components` are the schemas of the document, by name."""
+def paths(ref: Refs) -> dict[str, Any]:
+    """Return the description of the routes in gateway/routes/jobs.py."""
     job_id = path_parameter("job_id")
     return {
         "/jobs": {
@@ -57,7 +59,7 @@ def paths(ref: Refs, components: dict[str, Any]) -> dict[str, Any]:
                 "parameters": [PREFER, ONCE],
                 "requestBody": {
                     "required": True,
-                    "content": {"multipart/form-data": {"schema": _form(components)}},
+                    "content": {"multipart/form-data": {"schema": _form()}},
                 },
                 "responses": {
                     "200": json_body("This Idempotency-Key is that of a job that is here", ref[JobAccepted]),
@@ -135,9 +137,11 @@ def _formats(ref: Refs) -> dict[str, Any]:
     return {f.media_type: {"schema": ref[Job]} if f is FORMATS[0] else {} for f in FORMATS}
 
 
-def _form(components: dict[str, Any]) -> dict[str, Any]:
+def _form() -> dict[str, Any]:
     """The options are form fields beside the audio."""
-    options = components[TranscribeOptions.__name__]["properties"]
+    options = msgspec.json.schema_components([TranscribeOptions], ref_template=REFERENCE)[1][
+        "TranscribeOptions"
+    ]["properties"]
     return {
         "type": "object",
         "required": [AUDIO_FIELD],

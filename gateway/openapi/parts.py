@@ -4,8 +4,20 @@ from typing import Any
 
 from schemas.errors import HTTP_STATUS, ErrorCode, Problem
 
-Refs = dict[Any, dict[str, Any]]
-"""Struct to the `$ref` of its schema."""
+REFERENCE = "#/components/schemas/{name}"
+"""Where a schema stands in the document."""
+
+
+class Refs:
+    """References to schemas. It remembers which structs the descriptions have used."""
+
+    def __init__(self) -> None:
+        self.kinds: list[type] = []
+
+    def __getitem__(self, kind: type) -> dict[str, Any]:
+        """Return the `$ref` of a struct's schema."""
+        self.kinds.append(kind)
+        return {"$ref": REFERENCE.format(name=kind.__name__)}
 
 
 def get(operation: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:

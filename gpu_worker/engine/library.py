@@ -21,7 +21,7 @@ Samples = NDArray[np.float32]
 
 
 class UnknownLibrary(Exception):
-    """There is no package for a library of this name; the sentence names it."""
+    """There is no package for a library of this name."""
 
 
 class BadModelFile(Exception):
@@ -77,5 +77,5 @@ def find_library(name: str) -> EngineLibrary:
         return cast(EngineLibrary, import_module(module))
     except ModuleNotFoundError as error:
         if error.name is not None and module.startswith(error.name):
-            raise UnknownLibrary(f"There is no engine {name!r}.") from None
+            raise UnknownLibrary(f"there is no engine {name!r}") from None
         raise
