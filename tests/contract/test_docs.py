@@ -69,3 +69,16 @@ def test_paths_that_documents_and_comments_name_exist() -> None:
     }
     assert len(named) > 100
     assert sorted(f"{where}: {name}" for where, name in named if not (ROOT / name).exists()) == []
+
+
+def test_the_drawing_of_the_house_has_every_module() -> None:
+    house = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    rooms = ("schemas", "process", "broker", "asyncapi", "gateway", "gpu_worker", "standalone")
+    modules = {
+        path.stem for room in rooms for path in (ROOT / room).rglob("*.py") if not path.stem.startswith("__")
+    }
+    in_a_folder_of_its_area = {
+        path.stem for folder in ("routes", "openapi") for path in (ROOT / "gateway" / folder).glob("*.py")
+    }
+    missing = {name for name in modules - in_a_folder_of_its_area if not re.search(rf"\b{name}\b", house)}
+    assert missing == set()
