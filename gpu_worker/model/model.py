@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.library import find_library
@@ -15,6 +15,7 @@ from gpu_worker.model import lifecycle_inputs as inputs
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.model.lifecycle_state import Lifecycle, LifecyclePolicy
 from gpu_worker.model.loading import CannotLoad, Loader, LoadInterrupted, OutOfVram
+from gpu_worker.model.report import StatusReport
 from gpu_worker.model.seats import Seats
 from gpu_worker.settings import WorkerSettings
 from schemas.model import GpuStatus, ModelState, ModelStatus, UnloadReport
@@ -51,15 +52,12 @@ class Model:
         )
         self._library = find_library(settings.engine)
         self._loader = Loader(settings, self._library, gpu)
-        self._life, self._since = Lifecycle(), datetime.now(UTC)
+        self._life, self._report = Lifecycle(), StatusReport(settings, self._policy)
         self._tasks: asyncio.Queue[inputs.EngineTask] = asyncio.Queue(MAX_EFFECTS)
         self._changed = asyncio.Event()
         self._engine: EngineProcess | None = None
         self._loading: asyncio.Task[None] | None = None
         self._seats = Seats()
-        self._backend: str | None = None
-        self._load_secs: float | None = None
-        self._last_unload: UnloadReport | None = None
         self.gate = Gate()
         """Closed by an eviction: no job is pulled until somebody wants the model again."""
 
@@ -147,25 +145,12 @@ class Model:
 
     def snapshot(self) -> ModelStatus:
         """Return the status with the GPU as it was last seen."""
-        life, settings, now = self._life, self._settings, _now()
-        is_ready = life.state is ModelState.READY
-        due = lifecycle.deadline(life, self._policy)
-        return ModelStatus(
-            state=life.state,
-            since=self._since,
-            reason=life.reason,
-            worker_id=settings.name(),
-            model=settings.whisper_model,
-            path=str(settings.model_path()),
-            backend=self._backend if is_ready else None,
-            load_secs=self._load_secs,
-            retry_at=datetime.now(UTC) + timedelta(seconds=life.retry_at - now) if life.retry_at else None,
-            retry_interval_secs=settings.gpu_poll_interval_secs,
-            idle_secs_left=round(max(0.0, due - now), 1) if is_ready and due is not None else None,
+        return self._report.build(
+            self._life,
+            _now(),
             holds_off=not self.gate.is_open,
-            job_id=self._seats.job_of(life.running),
+            job_id=self._seats.job_of(self._life.running),
             vram=self._loader.vram(),
-            last_unload=self._last_unload,
         )
 
     async def _wait_for_engine(self, key: str) -> EngineProcess:
@@ -191,7 +176,7 @@ class Model:
         for effect in effects:
             self._carry_out(effect)
         if self._life.state is not before:
-            self._since = datetime.now(UTC)
+            self._report.since = datetime.now(UTC)
             log.info("model: %s -> %s %s", before, self._life.state, self._life.reason or "")
             self._on_change(self.snapshot())
         self._wake()
@@ -226,7 +211,8 @@ class Model:
         except LoadInterrupted as error:
             self._apply(inputs.EngineDied(str(error)))
             return
-        self._engine, self._backend, self._load_secs = loaded.engine, loaded.backend, loaded.load_secs
+        self._engine = loaded.engine
+        self._report.backend, self._report.load_secs = loaded.backend, loaded.load_secs
         self._apply(inputs.LoadSucceeded())
         await loaded.engine.ended()
         # A job that uses the engine sees its death by itself.
@@ -253,7 +239,7 @@ class Model:
             await engine.stop()
         self._loader.engine_is_gone()
         after = await self._loader.look()
-        self._last_unload = UnloadReport(
+        self._report.last_unload = UnloadReport(
             at=datetime.now(UTC),
             vram_used_before=before.vram_used if before else None,
             vram_used_after=after.vram_used if after else None,
