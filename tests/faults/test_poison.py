@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +66,10 @@ def test_what_is_missing_is_told_at_the_start(tmp_path: Path, missing: str, sent
     env = carrying(tmp_path, None)
     env["PYTHONPATH"] += f":{Path.cwd()}"
     if missing == "voice":
-        (tmp_path / "silero_vad").mkdir()
-        (tmp_path / "silero_vad" / "__init__.py").touch()
+        # The package as it would be installed without its data file.
+        shutil.copytree(
+            Path.cwd() / "gpu_worker", tmp_path / "gpu_worker", ignore=shutil.ignore_patterns("*.onnx")
+        )
     done = start(**env, PATH=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)
