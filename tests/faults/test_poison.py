@@ -46,9 +46,11 @@ def test_submissions_that_nobody_can_use(system: System) -> None:
     assert worker.stop() == 0
 
 
-def start(**env: str) -> "subprocess.CompletedProcess[str]":
+def start(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Start a worker in `folder`, whose packages come before the others."""
+    command = [sys.executable, "-m", "gpu_worker"]
     return subprocess.run(
-        [sys.executable, "-m", "gpu_worker"], env=env, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False
     )
 
 
@@ -70,7 +72,7 @@ def test_what_is_missing_is_told_at_the_start(tmp_path: Path, missing: str, sent
         shutil.copytree(
             Path.cwd() / "gpu_worker", tmp_path / "gpu_worker", ignore=shutil.ignore_patterns("*.onnx")
         )
-    done = start(**env, PATH=str(tmp_path))
+    done = start(tmp_path, **env, PATH=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.startswith(sentence)
     assert done.stderr.count("\n") == 1
