@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import httpx
 import nats
 
-from benchmarks.harness import Bench, Row, percentile, row
+from benchmarks.harness import Bench, Row, at_least, at_most, percentile, row
 from broker.connection import connect
 from broker.event_log import EventLog
 from broker.settings import BrokerSettings
@@ -70,9 +70,9 @@ def event_streams(bench: Bench) -> list[Row]:
 
     delays, kib, lost = asyncio.run(run())
     return [
-        row("SSE, 1,000 clients, 10 events/s: delivery delay, p99", "-", [percentile(delays, 0.99) * 1000], at_most=250,
+        row("SSE, 1,000 clients, 10 events/s: delivery delay, p99", "-", [percentile(delays, 0.99) * 1000], at_most(250),
             unit="ms", note=f"{lost} of {clients * count} lost; the clients run on the same two cores"),
-        row("gateway's memory per SSE client", "-", [kib], at_most=64, unit="KiB"),
+        row("gateway's memory per SSE client", "-", [kib], at_most(64), unit="KiB"),
     ]  # fmt: skip
 
 
@@ -139,4 +139,6 @@ def submit_rate(bench: Bench) -> list[Row]:
         bare.kill()
         bare.wait()
     note = "; ".join(notes) + "; client and server share two cores"
-    return [row("submit rate, 1 KiB audio, 16 clients", "bare HTTP server", ratios, at_least=0.25, note=note)]
+    return [
+        row("submit rate, 1 KiB audio, 16 clients", "bare HTTP server", ratios, at_least(0.25), note=note)
+    ]

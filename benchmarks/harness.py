@@ -43,21 +43,41 @@ class Row(msgspec.Struct, kw_only=True, frozen=True):
     note: str = ""
 
 
+class Goal(msgspec.Struct, frozen=True):
+    """What a value should be: at most, or at least, a limit in the unit of the row."""
+
+    sign: str
+    limit: float
+
+    def is_met(self, value: float) -> bool:
+        """Whether a value reaches the goal."""
+        return value <= self.limit if self.sign == "<=" else value >= self.limit
+
+
+def at_most(limit: float) -> Goal:
+    """Return the goal of a value that should be small."""
+    return Goal("<=", limit)
+
+
+def at_least(limit: float) -> Goal:
+    """Return the goal of a value that should be large."""
+    return Goal(">=", limit)
+
+
 def row(
     measure: str,
     baseline: str,
     values: list[float],
+    goal: Goal | None = None,
     *,
-    at_most: float = 0,
-    at_least: float = 0,
     unit: str = "x",
     note: str = "",
 ) -> Row:
-    """The median of `values` against a goal; without one it is for comparison only."""
+    """Return the line for the median of `values`. Without a goal it is there for comparison only."""
     value = statistics.median(values)
-    goal = f"<= {at_most:g} {unit}" if at_most else f">= {at_least:g} {unit}" if at_least else "-"
-    met = value <= at_most if at_most else value >= at_least
-    return Row(measure=measure, baseline=baseline, goal=goal, value=value, spread=values, met=met, note=note)
+    text = f"{goal.sign} {goal.limit:g} {unit}" if goal is not None else "-"
+    met = goal is None or goal.is_met(value)
+    return Row(measure=measure, baseline=baseline, goal=text, value=value, spread=values, met=met, note=note)
 
 
 def ratios(ours: list[float], theirs: list[float]) -> list[float]:

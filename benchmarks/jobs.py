@@ -16,6 +16,7 @@ from benchmarks.harness import (
     MIB,
     Bench,
     Row,
+    at_most,
     bare_engine,
     decoded,
     percentile,
@@ -45,12 +46,12 @@ def back_to_back(bench: Bench) -> list[Row]:
                 cli.append(peers.whisper_cli(bench, files))
     name = f"{JOBS} back-to-back jobs of 10-30 s"
     found = [
-        row(name, "bare engine, PCM decoded", ratios(service, alone), at_most=1.05),
-        row("engine idle between two queued jobs, p95", "-", [percentile(gaps, 0.95)], at_most=10, unit="ms",
+        row(name, "bare engine, PCM decoded", ratios(service, alone), at_most(1.05)),
+        row("engine idle between two queued jobs, p95", "-", [percentile(gaps, 0.95)], at_most(10), unit="ms",
             note=f"median {statistics.median(gaps):.1f} ms of {len(gaps)}"),
     ]  # fmt: skip
     if server:
-        found.append(row(name, "whisper-server", ratios(service, server), at_most=0.95))
+        found.append(row(name, "whisper-server", ratios(service, server), at_most(0.95)))
     if cli:
         found.append(row(name, "whisper-cli, all files in one call", ratios(service, cli)))
     return found
@@ -99,7 +100,7 @@ def one_tiny_job(bench: Bench) -> list[Row]:
         times.append(time.monotonic() - begun)
     added = (statistics.median(times[5:]) - baseline) * 1000
     return [
-        row("one tiny job: submit to done at an SSE client, p50", "bare engine call", [added], at_most=40, unit="ms more",
+        row("one tiny job: submit to done at an SSE client, p50", "bare engine call", [added], at_most(40), unit="ms more",
             note=f"bare {baseline * 1000:.0f} ms")
     ]  # fmt: skip
 
@@ -118,7 +119,7 @@ def cancel(bench: Bench) -> list[Row]:
                 elif line == "event: cancelled":
                     times.append((time.monotonic() - begun) * 1000)
     value = percentile(times, 0.95)
-    return [row("cancel of a running job: DELETE to cancelled, p95", "-", [value], at_most=300, unit="ms")]
+    return [row("cancel of a running job: DELETE to cancelled, p95", "-", [value], at_most(300), unit="ms")]
 
 
 def memory_of_long_files(bench: Bench) -> list[Row]:
@@ -149,6 +150,6 @@ def memory_of_long_files(bench: Bench) -> list[Row]:
 
     short, long = peak_of(600), peak_of(36_000)
     return [
-        row("peak RSS of worker and engine, 10 h file", "10 min file", [long - short], at_most=64, unit="MiB more",
+        row("peak RSS of worker and engine, 10 h file", "10 min file", [long - short], at_most(64), unit="MiB more",
             note=f"{short:.0f} MiB for 10 min")
     ]  # fmt: skip

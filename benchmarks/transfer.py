@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.harness import AUDIO, MIB, Bench, Row, ratios, row
+from benchmarks.harness import AUDIO, MIB, Bench, Row, at_least, at_most, ratios, row
 from broker.connection import connect
 from broker.object_store import ObjectStore
 from broker.settings import BrokerSettings
@@ -48,10 +48,10 @@ def upload_and_fetch(bench: Bench) -> list[Row]:
         uploads.append(rate)
         peaks.append((peak - before) / MIB)
     return [
-        row("upload of 1 GiB through POST /jobs", "nats-py ObjectStore.put", ratios(uploads, puts), at_least=2,
+        row("upload of 1 GiB through POST /jobs", "nats-py ObjectStore.put", ratios(uploads, puts), at_least(2),
             note=_rates(uploads, puts)),
-        row("gateway's growth meanwhile", "-", [max(peaks)], at_most=32, unit="MiB"),
-        row("worker's fetch of 1 GiB", "nats-py ObjectStore.get(writeinto=)", ratios(ours, theirs), at_least=5,
+        row("gateway's growth meanwhile", "-", [max(peaks)], at_most(32), unit="MiB"),
+        row("worker's fetch of 1 GiB", "nats-py ObjectStore.get(writeinto=)", ratios(ours, theirs), at_least(5),
             note=_rates(ours, theirs)),
     ]  # fmt: skip
 
@@ -157,4 +157,4 @@ def ffmpeg_decode(bench: Bench) -> list[Row]:
         asyncio.run(decode(mp3, pcm, timeout_secs=600, max_secs=1e6))
         found.append((time.monotonic() - begun) / baseline)
     pcm.unlink()
-    return [row("decode of 1 h of MP3", "bare ffmpeg", found, at_most=1.05)]
+    return [row("decode of 1 h of MP3", "bare ffmpeg", found, at_most(1.05))]
