@@ -14,6 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from schemas.events import TERMINAL_TYPES
 from standalone.client import GatewayClient
 
 screen = Console(stderr=True, highlight=False)
@@ -54,9 +55,9 @@ def transcribe(client: GatewayClient, path: Path, fields: dict[str, str]) -> dic
                     segment = event["segment"]
                     times = f"[{clock(segment['start'])} --> {clock(segment['end'])}] "
                     progress.console.print(Text(times, "dim") + Text(segment["text"]))
-                case "done" | "failed" | "cancelled":
+                case kind if kind in TERMINAL_TYPES:
                     job = event["job"]
-                    progress.update(bar, completed=100, description=f"{path.name}: {event['type']}")
+                    progress.update(bar, completed=100, description=f"{path.name}: {kind}")
                 case _:
                     # An event that needs no display, or one of a later version.
                     pass
