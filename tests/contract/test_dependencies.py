@@ -77,8 +77,9 @@ def test_the_voice_model_is_the_published_one() -> None:
     assert hashlib.sha256(model_path().read_bytes()).hexdigest() == published_hash()
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_no_torch(tmp_path: Path) -> None:
-    """A dry run of what `pip install` of our wheel would bring into an empty environment."""
+    """A dry run of what `pip install` of our wheel would bring into an empty environment. It asks the index for a while."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     build = [*pip, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True)
