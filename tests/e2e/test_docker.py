@@ -68,6 +68,7 @@ def test_the_python_that_is_found_is_new_enough(tmp_path: Path) -> None:
 
 
 @SLOW
+@pytest.mark.timeout(900)  # a compiler builds whisper.cpp: a minute on a fast machine
 def test_the_application_installs_with_a_wheel_that_was_built_here_and_finds_its_way(tmp_path: Path) -> None:
     """As the stages engine and app do it, on the CPU: build the wheel, install everything, load the engine."""
     run("docker/build-wheel.sh", "cpu", str(tmp_path / "wheels"))
@@ -86,6 +87,7 @@ def test_the_application_installs_with_a_wheel_that_was_built_here_and_finds_its
 
 
 @SLOW
+@pytest.mark.timeout(900)  # packages are downloaded
 @pytest.mark.skipif(shutil.which("apt-get") is None or os.geteuid() != 0, reason="needs apt-get and root")
 def test_the_build_packages_install() -> None:
     run("docker/install-packages.sh", "build")
