@@ -53,7 +53,7 @@ HTTP_STATUS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.INVALID_OPTION: (422, "An option has an unusable value"),
     ErrorCode.MISSING_AUDIO: (422, "The request has no audio part"),
     ErrorCode.UPLOAD_INCOMPLETE: (400, "The upload ended early"),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "multipart/form-data is needed"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, "Such a body is not taken here"),
     ErrorCode.NOT_FOUND: (404, "There is nothing here"),
     ErrorCode.METHOD_NOT_ALLOWED: (405, "The method is not allowed here"),
     ErrorCode.JOB_FINISHED: (409, "The job has already ended"),

@@ -21,6 +21,9 @@ def problem_response(error: RequestError) -> Response:
     problem = error.problem()
     body = msgspec.json.encode(problem)
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
+        # RFC 9110, 15.5.16: how the body should have been coded, for a client that has compressed it.
+        headers["Accept-Encoding"] = "identity"
     return Response(body, problem.status, headers, content_type=PROBLEM_JSON)
 
 

@@ -8,7 +8,7 @@ from gateway.formats.registry import FORMATS
 from gateway.openapi.parts import REFERENCE, RESUME, Refs, header, json_body, path_parameter, problems, query
 from gateway.operations.held_key import KEY_HEADER
 from gateway.operations.listing import LIMIT_DEFAULT, LIMIT_MAX
-from gateway.upload.multipart_form import AUDIO_FIELD
+from gateway.upload.pieces import AUDIO_FIELD
 from schemas.errors import ErrorCode
 from schemas.jobs import (
     DEFAULT_WEBHOOK_EVENTS,

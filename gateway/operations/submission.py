@@ -1,4 +1,4 @@
-"""A submission over HTTP, from its form to the job: admission, upload, publish; and one job for each idempotency key."""
+"""A submission over HTTP, from its upload to the job: admission, upload, publish; and one job for each idempotency key."""
 
 import uuid
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from broker.job_records import JobRecords
 from gateway.operations.admitting import Admission
 from gateway.operations.held_key import KEY_HEADER, HeldKey, upload_running
 from gateway.operations.publishing import Publisher
-from gateway.operations.uploading import Form, Uploader, fingerprint_of
+from gateway.operations.uploading import Uploader, fingerprint_of
+from gateway.upload.receiving import Incoming
 from schemas import idempotency
 from schemas.errors import ErrorCode, RequestError
 from schemas.idempotency import Claim, Standing
@@ -29,7 +30,7 @@ class Accepted(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Submission:
-    """Makes jobs of forms."""
+    """Makes jobs of uploads."""
 
     def __init__(
         self,
@@ -42,20 +43,20 @@ class Submission:
         self._admission, self._uploader, self._publisher = admission, uploader, publisher
         self._keys, self._records = keys, records
 
-    async def submit(self, form: Form, *, prefer: str | None, key: str | None) -> Accepted:
+    async def submit(self, incoming: Incoming, *, prefer: str | None, key: str | None) -> Accepted:
         """Make a job. `prefer` and `key` are the headers Prefer and Idempotency-Key.
 
         Raises RequestError, StorageFull, Refused, Unavailable; then no audio stays.
         """
         if key is not None:
-            return await self._submit_once(form, prefer, idempotency.entry_name(key))
+            return await self._submit_once(incoming, prefer, idempotency.entry_name(key))
         headers = await self._admission.admit(prefer)
         job_id = uuid.uuid4().hex
-        uploaded = await self._uploader.upload(form, job_id)
+        uploaded = await self._uploader.upload(incoming, job_id)
         await self._publisher.publish(job_id, uploaded.request)
         return Accepted(job_id=job_id, is_new=True, headers=headers)
 
-    async def _submit_once(self, form: Form, prefer: str | None, name: str) -> Accepted:
+    async def _submit_once(self, incoming: Incoming, prefer: str | None, name: str) -> Accepted:
         """Make one job for each key. Raises also RequestError `upload_running`, `idempotency_mismatch`."""
         claim, revision = await self._keys.get(name)
         age = await self._keys.age(revision) if claim is not None else timedelta()
@@ -63,7 +64,7 @@ class Submission:
             case Standing.RUNNING:
                 raise upload_running()
             case Standing.USED if claim is not None and await self._records.get(claim.job_id):
-                if await fingerprint_of(form) != claim.fingerprint:
+                if await fingerprint_of(incoming) != claim.fingerprint:
                     detail = "This Idempotency-Key was used for other audio or other options."
                     raise RequestError(ErrorCode.IDEMPOTENCY_MISMATCH, detail, KEY_HEADER)
                 return Accepted(job_id=claim.job_id, is_new=False, headers={})
@@ -79,7 +80,7 @@ class Submission:
         uploaded = None
         try:
             async with held.held():
-                uploaded = await self._uploader.upload(form, job_id)
+                uploaded = await self._uploader.upload(incoming, job_id)
             await held.store(fingerprint=idempotency.fingerprint(uploaded.request, uploaded.digest))
         except (RequestError, BrokerError):
             # A failed upload has deleted its audio itself. The upload that has the key now may be that of the same job.

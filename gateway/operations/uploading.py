@@ -1,8 +1,8 @@
-"""The upload of a submission: its form is checked and its audio streamed into the store while it arrives."""
+"""The upload of a submission: what it asks for is checked and its audio streamed into the store while it arrives."""
 
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import msgspec
@@ -10,21 +10,12 @@ import msgspec
 from broker.object_reading import digest_text
 from broker.object_store import ObjectStore
 from gateway.outbound.guard import Guard
-from gateway.upload.multipart_form import limited, receive, within_limit
+from gateway.upload.pieces import limited, within_limit
+from gateway.upload.query import together
+from gateway.upload.receiving import Incoming, receive
 from schemas import idempotency
 from schemas.jobs import JobRequest
 from schemas.submission import request_from_form
-
-
-class Form(msgspec.Struct, kw_only=True, frozen=True):
-    """A multipart form as it comes from a client."""
-
-    content_type: str
-    """The whole header, with the boundary."""
-    content_length: int | None
-    """Bytes; None where the client does not say."""
-    body: AsyncIterable[bytes]
-    """The pieces of the body as they arrive. They can be read once."""
 
 
 class Uploaded(msgspec.Struct, kw_only=True, frozen=True):
@@ -36,19 +27,19 @@ class Uploaded(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Uploader:
-    """Receives forms."""
+    """Receives uploads."""
 
     def __init__(self, audio: ObjectStore, guard: Guard, max_bytes: int) -> None:
         """`max_bytes` is the largest upload; 0 for no limit. `guard` checks the webhook URL of a submission."""
         self._audio, self._guard, self._max_bytes = audio, guard, max_bytes
 
-    async def upload(self, form: Form, job_id: str) -> Uploaded:
-        """Stream the audio of a form into the object `job_id`, and return the job that is asked for.
+    async def upload(self, incoming: Incoming, job_id: str) -> Uploaded:
+        """Stream the audio of an upload into the object `job_id`, and return the job that is asked for.
 
         If anything fails, no audio stays. Raises RequestError, StorageFull, Refused, Unavailable.
         """
-        # The form as a whole is hardly larger than its file.
-        within_limit(form.content_length, self._max_bytes)
+        # The body as a whole is hardly larger than its file.
+        within_limit(incoming.content_length, self._max_bytes)
         created_at, digest = datetime.now(UTC), ""
         begun = time.monotonic()
 
@@ -60,12 +51,14 @@ class Uploader:
 
         async def store(fields: dict[str, str], filename: str | None, audio: AsyncIterator[bytes]) -> None:
             nonlocal digest
-            # The fields before the file are checked before a byte of it is stored.
+            # The options before the file are checked before a byte of it is stored.
             await validated(fields, filename)
             digest = (await self._audio.put(job_id, limited(audio, self._max_bytes))).digest
 
         try:
-            found = await receive(form.body, form.content_type, store)
+            # What the query asks for is checked before a byte of the body is read.
+            await validated(*together({}, incoming.query))
+            found = await receive(incoming, store)
             job = await validated(found.fields, found.filename)
             job = msgspec.structs.replace(job, upload_secs=round(time.monotonic() - begun, 4))
             return Uploaded(request=job, digest=digest)
@@ -79,14 +72,14 @@ class Uploader:
         await self._audio.delete(job_id)
 
 
-async def fingerprint_of(form: Form) -> str:
-    """Read a form to its end without storing it, and return its fingerprint (schemas.idempotency). Raises RequestError."""
+async def fingerprint_of(incoming: Incoming) -> str:
+    """Read an upload to its end without storing it, and return its fingerprint (schemas.idempotency). Raises RequestError."""
     digest, created_at = hashlib.sha256(), datetime.now(UTC)
 
     async def read(_fields: dict[str, str], _filename: str | None, audio: AsyncIterator[bytes]) -> None:
         async for piece in audio:
             digest.update(piece)
 
-    found = await receive(form.body, form.content_type, read)
+    found = await receive(incoming, read)
     job = request_from_form(found.fields, found.filename, created_at)
     return idempotency.fingerprint(job, digest_text(digest))

@@ -8,9 +8,10 @@ from gateway.operations.held_key import KEY_HEADER
 from gateway.operations.jobs import JobOperations
 from gateway.operations.listing import parse_query
 from gateway.operations.submission import Submission
-from gateway.operations.uploading import Form
 from gateway.streaming.job_streams import JobStreams
-from gateway.upload.multipart_form import boundary
+from gateway.upload.kind import check_body
+from gateway.upload.query import options_of
+from gateway.upload.receiving import Incoming
 from schemas.jobs import JobAccepted
 
 
@@ -21,11 +22,17 @@ def blueprint(submission: Submission, jobs: JobOperations, streams: JobStreams) 
     @routes.post("/jobs")
     async def post() -> Response:
         content_type = request.headers.get("Content-Type", "")
-        # Another kind of body is refused before anything else is looked at.
-        boundary(content_type)
-        form = Form(content_type=content_type, content_length=request.content_length, body=request.body)
+        # What can be refused by its headers and its query is refused before anything else is looked at.
+        check_body(content_type, ",".join(request.headers.getlist("Content-Encoding")))
+        incoming = Incoming(
+            content_type=content_type,
+            content_length=request.content_length,
+            body=request.body,
+            query=options_of(request.query_string),
+            disposition=request.headers.get("Content-Disposition", ""),
+        )
         key, prefer = request.headers.get(KEY_HEADER), request.headers.get("Prefer")
-        accepted = await submission.submit(form, prefer=prefer, key=key)
+        accepted = await submission.submit(incoming, prefer=prefer, key=key)
         headers = {"Location": f"/jobs/{accepted.job_id}", **accepted.headers}
         return json_response(JobAccepted(job_id=accepted.job_id), 202 if accepted.is_new else 200, headers)
 

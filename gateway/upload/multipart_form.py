@@ -9,17 +9,18 @@ from typing import Any, TypeAlias
 
 import msgspec
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
-from werkzeug.http import parse_options_header
 
+from gateway.upload import disposition
+from gateway.upload.kind import OCTETS, boundary, is_media
+from gateway.upload.pieces import AUDIO_FIELD, arriving
 from schemas.errors import ErrorCode, RequestError
 
-AUDIO_FIELD = "audio"
 MAX_FIELD_BYTES = 64 * 1024
 """Limit of all fields together that are not audio."""
 MAX_PARTS = 100
 """Limit of the number of parts of a form."""
-MAX_BOUNDARY_CHARS = 256
-"""RFC 2046 allows 70; some clients use more."""
+HEADER_CHARSET = "latin-1"
+"""Every byte is a character of it, so that a name in whatever charset does not end the form; disposition.py decodes names."""
 
 Sink = Callable[[dict[str, str], str | None, AsyncIterator[bytes]], Awaitable[None]]
 """Receives the fields before the audio, its file name, and its bytes, of which it must read all."""
@@ -29,77 +30,73 @@ Event: TypeAlias = Any
 """An event of the parser: a part begins, a piece of it, its end."""
 
 
-class Upload(msgspec.Struct, kw_only=True, frozen=True):
+class Form(msgspec.Struct, kw_only=True, frozen=True):
     """A form that was read to its end."""
 
     fields: dict[str, str]
     filename: str | None
 
 
-def boundary(content_type: str) -> bytes:
-    """Return the boundary of a multipart form. Raises RequestError for another content type, and for an unusable boundary."""
-    kind, options = parse_options_header(content_type)
-    if kind != "multipart/form-data" or not options.get("boundary"):
-        detail = "Send the audio as multipart/form-data with a field `audio`, as `curl -F audio=@file` does."
-        raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
-    found = options["boundary"]
-    if len(found) > MAX_BOUNDARY_CHARS or not (found.isascii() and found.isprintable()):
-        detail = f"The boundary must be at most {MAX_BOUNDARY_CHARS} printable ASCII characters."
-        raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
-    return found.encode()
+class _Parser(PushMultipartParser):  # type: ignore[misc] # of the package without types
+    """Takes a part of an audio type also where its Content-Disposition is missing or of another kind than form-data."""
+
+    def _create_segment(self, headers: list[tuple[str, str]]) -> Any:
+        segment = MultipartSegment(headers)
+        if segment.disposition != "form-data" and _tells_audio(segment):
+            return segment
+        return super()._create_segment(headers)
 
 
-def within_limit(size: int | None, limit: int) -> None:
-    """Check a size. Both are bytes; a limit of 0 is none, a size of None is unknown. Raises RequestError `request_too_large`."""
-    if limit and size is not None and size > limit:
-        detail = f"An upload may have {limit:,} bytes here (MAX_UPLOAD_BYTES)."
-        raise RequestError(ErrorCode.REQUEST_TOO_LARGE, detail, AUDIO_FIELD)
-
-
-async def limited(audio: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """Yield the same pieces up to `limit` bytes, 0 for no limit. Raises RequestError `request_too_large`."""
-    size = 0
-    async for piece in audio:
-        size += len(piece)
-        within_limit(size, limit)
-        yield piece
-
-
-async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> Upload:
+async def receive(body: AsyncIterable[bytes], content_type: str, sink: Sink) -> Form:
     """Read the whole form and pass the audio to `sink` as it arrives. Raises RequestError, and what `sink` raises."""
-    events = _events(body, PushMultipartParser(boundary(content_type), max_segment_count=MAX_PARTS))
+    parser = _Parser(boundary(content_type), max_segment_count=MAX_PARTS, header_charset=HEADER_CHARSET)
+    events = _events(body, parser)
     fields: dict[str, str] = {}
     found, filename, size = False, None, 0
     async for event in events:
         if not isinstance(event, MultipartSegment):
             continue
-        if event.name != AUDIO_FIELD and event.filename is None:
-            fields[event.name] = value = await _text(event.name, _part(events), MAX_FIELD_BYTES - size)
-            size += len(value)
-        elif event.name != AUDIO_FIELD or found:
+        part = disposition.parse(event.header("Content-Disposition", ""))
+        if _is_audio(part, event) and not found:
+            found, filename = True, part.filename or None
+            await sink(dict(fields), filename, _part(events))
+        elif part.is_file or _is_audio(part, event) or (part.name == AUDIO_FIELD and found):
             detail = f"There must be one file, named `{AUDIO_FIELD}`."
-            raise RequestError(ErrorCode.INVALID_REQUEST, detail, event.name)
-        elif event.filename is None:
+            raise RequestError(ErrorCode.INVALID_REQUEST, detail, part.name)
+        elif part.name == AUDIO_FIELD:
             detail = "The audio must be a file, not text: `-F audio=@file` with the @."
             raise RequestError(ErrorCode.MISSING_AUDIO, detail, AUDIO_FIELD)
         else:
-            found, filename = True, event.filename or None
-            await sink(dict(fields), filename, _part(events))
+            fields[part.name] = value = await _text(part.name, _part(events), MAX_FIELD_BYTES - size)
+            size += len(value)
     if not found:
         raise RequestError(
             ErrorCode.MISSING_AUDIO, f"The form has no file named `{AUDIO_FIELD}`.", AUDIO_FIELD
         )
-    return Upload(fields=fields, filename=filename)
+    return Form(fields=fields, filename=filename)
 
 
-async def _events(body: AsyncIterable[bytes], parser: PushMultipartParser) -> AsyncIterator[Event]:
+def _is_audio(part: disposition.Disposition, segment: Event) -> bool:
+    """Whether a part is the audio: by its name, or by its type where it has no name."""
+    if part.name == AUDIO_FIELD:
+        return part.is_file or is_media(segment.content_type or "")
+    return not part.name and _tells_audio(segment)
+
+
+def _tells_audio(segment: Event) -> bool:
+    """Whether a part says by its type that it is audio. `application/octet-stream` says it only of a file with a name."""
+    kind = segment.content_type or ""
+    if kind == OCTETS:
+        return disposition.parse(segment.header("Content-Disposition", "")).is_file
+    return is_media(kind)
+
+
+async def _events(body: AsyncIterable[bytes], parser: _Parser) -> AsyncIterator[Event]:
     """Yield the events of the form. Raises RequestError where it is malformed or cut off."""
     try:
-        async for piece in body:
+        async for piece in arriving(body):
             for event in parser.parse(piece):
                 yield event
-    except TimeoutError as error:
-        raise RequestError(ErrorCode.UPLOAD_INCOMPLETE, "The upload stalled.") from error
     except MultipartError as error:
         raise RequestError(ErrorCode.INVALID_REQUEST, f"The form is malformed: {error.args[0]}.") from error
     try:
