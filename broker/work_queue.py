@@ -17,6 +17,7 @@ from broker.pulling import Puller
 from broker.settings import BrokerSettings
 from schemas import subjects
 from schemas.jobs import JobRequest
+from schemas.submission import submitted
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +125,7 @@ class WorkQueue:
         The message has no id, because nats-server would take one that it has seen lately for a duplicate, also where the job was
         erased meanwhile. The limit of one message per subject keeps a job from being there twice.
         """
-        await publish_once(
-            self._js, subjects.JOBS_STREAM, subjects.submit(job_id), msgspec.json.encode(request)
-        )
+        await publish_once(self._js, subjects.JOBS_STREAM, subjects.submit(job_id), submitted(request))
 
     async def pull(self) -> Delivery:
         """Wait for a job, without a limit. Raises Unavailable when the server is gone."""

@@ -26,8 +26,44 @@ def parse_request(body: bytes) -> JobRequest:
         raise RequestError(
             ErrorCode.INVALID_REQUEST, f"Version {request.v} is unknown; this is {VERSION}.", "v"
         )
+    _check_names(body)
     check(request)
     return request
+
+
+class _Asked(msgspec.Struct):
+    """The names of the options in a submission. Its other fields are not looked at."""
+
+    options: dict[str, msgspec.Raw] = {}
+
+
+def _check_names(body: bytes) -> None:
+    """Check that each option is one that there is, as in a form. Raises RequestError with `invalid_option`.
+
+    Everywhere else unknown fields are ignored, so that versions understand each other. An option is what a user has asked for: a job
+    that ignores it, because it is misspelt or because this worker is older than the gateway, gives something else and says nothing.
+    So such a job fails. A newer gateway says only what differs from the defaults (`submitted`), and all that its users could ask for
+    before goes through an older worker.
+    """
+    for name in msgspec.json.decode(body, type=_Asked).options:
+        if name not in TranscribeOptions.__struct_fields__:
+            raise _no_option(name)
+
+
+def _no_option(name: str) -> RequestError:
+    return RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
+
+
+def submitted(request: JobRequest) -> bytes:
+    """Return the body of a submission. Options at their default are left out: an older worker may not know them."""
+    options = request.options
+    asked = {
+        field.name: value
+        for field in msgspec.structs.fields(options)
+        if (value := getattr(options, field.name)) != field.default
+    }
+    fields = {name: getattr(request, name) for name in request.__struct_fields__}
+    return msgspec.json.encode({**fields, "options": asked})
 
 
 WEBHOOK_FIELDS = ("webhook_url", "webhook_events")
@@ -38,7 +74,7 @@ def request_from_form(fields: dict[str, str], filename: str | None, created_at: 
     """Return the request of an HTTP form, where empty fields count as missing. Raises RequestError with the field."""
     for name in fields:
         if name not in TranscribeOptions.__struct_fields__ and name not in WEBHOOK_FIELDS:
-            raise RequestError(ErrorCode.INVALID_OPTION, f"There is no option {name!r}.", name)
+            raise _no_option(name)
     given: dict[str, Any] = {name: value for name, value in fields.items() if value != ""}
     if "webhook_events" in given:
         given["webhook_events"] = [part.strip() for part in given["webhook_events"].split(",")]

@@ -6,13 +6,17 @@ Quart's own body reads the socket as fast as it can, whatever the handler does. 
 
 import asyncio
 import logging
+from collections.abc import Generator
 from contextlib import suppress
+from typing import Any
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, HTTPResponseBodyEvent
 from hypercorn.utils import UnexpectedMessageError
 from quart import Request
 from quart.asgi import ASGIHTTPConnection
 from quart.wrappers.request import Body
+
+from gateway.http.continuing import EXTENSION
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ class PacedBody(Body):
         self._room.set()
 
         self._discarding, self.arrived = False, asyncio.Event()
+        self.wanted = asyncio.Event()
+        """Set when the handler begins to read."""
 
     def append(self, data: bytes) -> None:
         """Take a piece from the connection."""
@@ -44,10 +50,15 @@ class PacedBody(Body):
 
     async def __anext__(self) -> bytes:
         """Return the next piece. Raises TimeoutError, StopAsyncIteration."""
+        self.wanted.set()
         async with asyncio.timeout(self.idle_timeout_secs):
             data = await super().__anext__()
         self._room.set()
         return data
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self.wanted.set()
+        return super().__await__()
 
     def set_complete(self) -> None:
         """The connection has read the whole body."""
@@ -100,7 +111,9 @@ class PacedConnection(ASGIHTTPConnection):
                     raise error
 
     async def handle_messages(self, request: Request, receive: ASGIReceiveCallable) -> None:
-        """Read the body as far as it has room, until the client is gone."""
+        """Read the body as far as it has room, until the client is gone. One that waits is not told to go on before that."""
+        if self._client_waits() and isinstance(request.body, PacedBody):
+            await request.body.wanted.wait()
         while True:
             message = await receive()
             if message["type"] == "http.request":
@@ -112,17 +125,28 @@ class PacedConnection(ASGIHTTPConnection):
             elif message["type"] == "http.disconnect":
                 return
 
+    def _client_waits(self) -> bool:
+        """Whether the client waits for `100 Continue`. Always false where another server than ours runs the application."""
+        server = (self.scope.get("extensions") or {}).get(EXTENSION)
+        return server is not None and bool(server["is_waiting"]())
+
     async def handle_request(self, request: Request, send: ASGISendCallable) -> None:
         """Answer the request, also where its body has not been read to the end.
 
         The rest of the body is read for a while and thrown away: closing the connection under a client that still writes
-        resets it, and many clients read the answer only after they have written everything.
+        resets it, and many clients read the answer only after they have written everything. A client that has waited to be told
+        to go on has written nothing.
         """
+        waits = False
 
         async def lingering(message: ASGISendEvent) -> None:
+            nonlocal waits
             body = request.body
+            if message["type"] == "http.response.start":
+                waits = self._client_waits()
             if (
-                message["type"] != "http.response.body"
+                waits
+                or message["type"] != "http.response.body"
                 or message.get("more_body", False)
                 or not isinstance(body, PacedBody)
                 or body.arrived.is_set()

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 import h11
 import hypercorn.protocol
 import msgspec
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import (
     ASGIFramework,
@@ -23,6 +26,7 @@ from hypercorn.typing import (
 )
 from werkzeug.exceptions import HTTPException
 
+from gateway.http.continuing import Inviting, PatientConnection
 from schemas.errors import ErrorCode, Problem, RequestError
 
 PROBLEM_JSON = "application/problem+json"
@@ -30,7 +34,32 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class PlainProtocol(H11Protocol):
-    """HTTP/1.1 alone, with a problem as the answer to anything else."""
+    """HTTP/1.1 alone, with a problem as the answer to anything else, and `100 Continue` when the body is wanted."""
+
+    _is_cut = False
+    """Whether the connection has ended within a body."""
+
+    async def initiate(self) -> None:
+        """Begin a connection."""
+        await super().initiate()
+        self.connection = PatientConnection(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
+        self.app = Inviting(self.app, self._is_waiting, self._invite)
+
+    def _is_waiting(self) -> bool:
+        """Whether the client of the present request waits for `100 Continue`."""
+        connection = self.connection
+        return isinstance(connection, PatientConnection) and connection.client_is_waiting_for_100_continue
+
+    async def _invite(self) -> None:
+        await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Send what the application says. The connection ends with the answer to a client that waits for something else."""
+        if isinstance(event, Response) and self._is_waiting():
+            event.headers.append((b"connection", b"close"))
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Do nothing where hypercorn would change to HTTP/2."""
@@ -45,6 +74,16 @@ class PlainProtocol(H11Protocol):
             )
         )
 
+    async def handle(self, event: Event) -> None:
+        """Take what comes from the connection."""
+        within_body = self.connection.their_state is h11.SEND_BODY
+        if isinstance(event, Closed) and within_body:
+            # The client may still listen. hypercorn tells h11 of an end only where it does not come together with data.
+            await self.handle(RawData(b""))
+        elif isinstance(event, RawData) and not event.data:
+            self._is_cut = within_body
+        await super().handle(event)
+
     async def _send_error_response(self, status_code: int) -> None:
         # RFC 9112 has 501 for an unknown transfer coding; it is the client's fault all the same.
         status = HTTPStatus(status_code if 400 <= status_code < 500 else 400)
@@ -54,6 +93,9 @@ class PlainProtocol(H11Protocol):
             detail=status.description or "This is no HTTP request that can be understood.",
             code=ErrorCode.INVALID_REQUEST,
         )
+        if self._is_cut:
+            detail = "The upload ended before the body did."
+            problem = RequestError(ErrorCode.UPLOAD_INCOMPLETE, detail).problem()
         body = msgspec.json.encode(problem)
         headers = [*_headers(body), *self.config.response_headers("h11")]
         await self._send_h11_event(h11.Response(status_code=status, headers=headers))

@@ -46,7 +46,7 @@ def check_body(content_type: str, content_encoding: str) -> None:
     told = f"The body is sent as {kind}." if kind else "The request has no Content-Type."
     if kind == URL_ENCODED:
         told = f"The body is sent as {kind}, which is what curl says of `--data-binary` without a type."
-    raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"{told} {HOW}", "Content-Type")
+    raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"{told} {HOW}")
 
 
 def boundary(content_type: str) -> bytes:
@@ -54,5 +54,5 @@ def boundary(content_type: str) -> bytes:
     found = parse_options_header(content_type)[1].get("boundary", "")
     if not (0 < len(found) <= MAX_BOUNDARY_CHARS and found.isascii() and found.isprintable()):
         detail = f"The form needs a boundary of 1 to {MAX_BOUNDARY_CHARS} printable ASCII characters."
-        raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail, "Content-Type")
+        raise RequestError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, detail)
     return found.encode()

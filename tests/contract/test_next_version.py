@@ -119,6 +119,14 @@ def test_a_submission_that_asks_for_something_new_is_refused_by_its_field(field:
     assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_OPTION, field)
 
 
+def test_a_new_option_is_refused_in_a_submission_and_passed_over_everywhere_else() -> None:
+    """The samples of all kinds have new fields everywhere (test_new_fields_are_passed_over), also in the options of records."""
+    with pytest.raises(RequestError) as caught:
+        parse_request(json.dumps({"options": {NEW_WORD: 1}}).encode())
+    assert (caught.value.code, caught.value.field) == (ErrorCode.INVALID_OPTION, NEW_WORD)
+    assert parse_request(json.dumps({NEW_WORD: 1}).encode()) == parse_request(b"{}")
+
+
 def test_a_submission_of_another_version_is_refused() -> None:
     with pytest.raises(RequestError) as caught:
         parse_request(b'{"v": 2}')

@@ -74,14 +74,25 @@ def request(
     return line + b"".join(name + b": " + value + b"\r\n" for name, value in fields) + b"\r\n" + body
 
 
-def form(*parts: tuple[bytes, bytes], kind: bytes = FORM, headers: Headers | None = None) -> bytes:
+def form(
+    *parts: tuple[bytes, bytes], kind: bytes = FORM, headers: Headers | None = None, target: str = "/jobs"
+) -> bytes:
     body = (
         b"".join(b"--xyz\r\n" + head + b"\r\n\r\n" + data + b"\r\n" for head, data in parts) + b"--xyz--\r\n"
     )
     fields = [(b"Content-Type", kind), (b"Content-Length", str(len(body)).encode()), *(headers or [])]
-    return request("/jobs", "POST", fields, body)
+    return request(target, "POST", fields, body)
 
 
+def raw(
+    kind: bytes = b"audio/mpeg", *, body: bytes = b"x", target: str = "/jobs", more: Headers | None = None
+) -> bytes:
+    """A body that is the audio."""
+    fields = [(b"Content-Type", kind), (b"Content-Length", str(len(body)).encode()), *(more or [])]
+    return request(target, "POST", fields, body)
+
+
+LANGUAGE = b'Content-Disposition: form-data; name="language"'
 AUDIO = (b'Content-Disposition: form-data; name="audio"; filename="a"', b"x")
 
 
@@ -201,7 +212,7 @@ REQUESTS: dict[str, tuple[bytes, tuple[int, str | None]]] = {
     "a part without a name": (field(b"Content-Disposition: form-data"), OPTION),
     "a part without a disposition": (field(b"X: y"), INVALID),
     "a part that is attached": (field(b'Content-Disposition: attachment; name="vad"'), INVALID),
-    "a name of no UTF-8": (field(b'Content-Disposition: form-data; name="\xff\xfe"'), INVALID),
+    "a name of no UTF-8": (field(b'Content-Disposition: form-data; name="\xff\xfe"'), OPTION),
     "a name of NUL": (field(b'Content-Disposition: form-data; name="a\x00b"'), OPTION),
     "a name of 10,000": (field(b'Content-Disposition: form-data; name="' + b"a" * 10_000 + b'"'), INVALID),
     "a name without an end": (field(b'Content-Disposition: form-data; name="a'), OPTION),
@@ -211,7 +222,7 @@ REQUESTS: dict[str, tuple[bytes, tuple[int, str | None]]] = {
     "a part with 2,000 headers": (field(b'Content-Disposition: form-data; name="prompt"' + b"\r\nX: y" * 2000), INVALID),
     "a part with no length": (field(b'Content-Disposition: form-data; name="prompt"\r\nContent-Length: x'), INVALID),
     "200 parts": (form(*[(b'Content-Disposition: form-data; name="x%d"' % n, b"v") for n in range(200)], AUDIO), INVALID),
-    "a file's name of no UTF-8": (named(b'filename="\xff\xfe"'), INVALID),
+    "a file's name of no UTF-8": (named(b'filename="\xff\xfe"'), TAKEN),
     "a file's name of NUL": (named(b'filename="a\x00\x01\x1b"'), TAKEN),
     "a file's name of 5,000": (named(b'filename="' + b"a" * 5000 + b'"'), INVALID),
     "a file's name that climbs": (named(b'filename="../../etc/passwd"'), TAKEN),
@@ -229,6 +240,25 @@ REQUESTS: dict[str, tuple[bytes, tuple[int, str | None]]] = {
     "a key of bytes": (posted(b"Idempotency-Key", b"\xff\xfe\x80"), INVALID),
     "a key of umlauts": (posted(b"Idempotency-Key", "schlüssel".encode()), INVALID),
     "a key of nothing": (posted(b"Idempotency-Key", b""), INVALID),
+    "a raw body": (raw(), TAKEN),
+    "a raw body of nothing": (raw(body=b""), (422, "missing_audio")),
+    "a raw body of a type in capitals": (raw(b"AUDIO/MPEG"), TAKEN),
+    "a raw body of no type": (request("/jobs", "POST", [(b"Content-Length", b"1")], b"x"), MEDIA),
+    "a raw body of curl's type": (raw(b"application/x-www-form-urlencoded"), MEDIA),
+    "a raw body of gzip": (raw(more=[(b"Content-Encoding", b"gzip")]), MEDIA),
+    "a raw body of two codings": (raw(more=[(b"Content-Encoding", b"identity"), (b"Content-Encoding", b"br")]), MEDIA),
+    "a raw body of no coding": (raw(more=[(b"Content-Encoding", b"Identity")]), TAKEN),
+    "a form of gzip": (posted(b"Content-Encoding", b"gzip"), MEDIA),
+    "a raw body with a name of bytes": (raw(more=[(b"Content-Disposition", b"\xff;filename*=\xff''%ff;=;\"")]), TAKEN),
+    "a raw body with a disposition of 60,000": (raw(more=[(b"Content-Disposition", b';a="' * 15_000)]), TAKEN),
+    "a raw body with options": (raw(target="/jobs?language=de&filename=a"), TAKEN),
+    "an unknown option in the query": (raw(target="/jobs?sparkle=1"), OPTION),
+    "an unknown option in the query of a form": (form(AUDIO, target="/jobs?sparkle=1"), OPTION),
+    "an option of the form in the query as well": (form((LANGUAGE, b"en"), AUDIO, target="/jobs?language=de"), OPTION),
+    "an option behind the file in the query as well": (form(AUDIO, (LANGUAGE, b"en"), target="/jobs?language=de"), OPTION),
+    "the same option in the form and the query": (form((LANGUAGE, b"de"), AUDIO, target="/jobs?language=de"), TAKEN),
+    "an option of no UTF-8 in the query": (raw(target="/jobs?prompt=%ff"), INVALID),
+    "1,500 options in the query": (raw(target="/jobs?" + "&".join(f"a{n}=1" for n in range(1500))), INVALID),
     "a key of 10,000": (posted(b"Idempotency-Key", b"k" * 10_000), INVALID),
 }  # fmt: skip
 
@@ -252,6 +282,27 @@ def test_an_offer_to_upgrade_leaves_the_connection_as_it_is(gateway: Gateway) ->
     status, _, rest = ask(gateway, offer + request("/nothing"))
     assert status == 200
     assert b"HTTP/1.1 404" in rest
+
+
+def test_a_coded_body_is_told_to_come_without_a_coding(gateway: Gateway) -> None:
+    _, headers, body = ask(gateway, raw(more=[(b"Content-Encoding", b"gzip")]))
+    assert headers[b"accept-encoding"] == b"identity"
+    assert b"gzip" in body
+
+
+@pytest.mark.parametrize("kind", [b"audio/mpeg", FORM])
+@pytest.mark.parametrize("length", [(b"Content-Length", b"100"), (b"Transfer-Encoding", b"chunked")])
+def test_an_upload_that_is_cut_is_told_so(gateway: Gateway, kind: bytes, length: tuple[bytes, bytes]) -> None:
+    """The client has promised more, writes no more, and still listens."""
+    sent = request("/jobs", "POST", [(b"Content-Type", kind), length], b"7\r\n--xyz\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))) as client:
+        client.settimeout(PATIENCE_SECS)
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "upload_incomplete"
 
 
 line = st.binary(max_size=40).filter(lambda value: b"\r" not in value and b"\n" not in value)
@@ -329,6 +380,12 @@ def test_any_form_is_answered(
     gateway: Gateway, kind: bytes, parts: list[tuple[bytes, bytes]], headers: Headers
 ) -> None:
     check(ask(gateway, form(*parts, AUDIO, kind=kind, headers=headers)))
+
+
+@MANY
+@given(headers, st.binary(max_size=60))
+def test_any_raw_body_is_answered(gateway: Gateway, headers: Headers, body: bytes) -> None:
+    check(ask(gateway, raw(body=body, more=headers)))
 
 
 @MANY

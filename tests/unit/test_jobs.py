@@ -11,7 +11,7 @@ from schemas.errors import HTTP_STATUS, ErrorCode, RequestError
 from schemas.jobs import JobRequest, Task, TranscribeOptions
 from schemas.languages import LANGUAGES
 from schemas.settings import SettingsError, from_environment
-from schemas.submission import parse_request, request_from_form
+from schemas.submission import parse_request, request_from_form, submitted
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -25,8 +25,15 @@ def test_an_empty_request_is_complete() -> None:
 
 
 def test_unknown_fields_are_tolerated() -> None:
-    body = b'{"new": 1, "options": {"later": [2], "language": "de"}}'
+    body = b'{"new": 1, "options": {"language": "de"}}'
     assert parse_request(body).options == TranscribeOptions(language="de")
+
+
+def test_a_submission_says_only_what_differs_from_the_defaults() -> None:
+    request = JobRequest(filename="a", options=TranscribeOptions(language="de"), created_at=NOW)
+    body = submitted(request)
+    assert msgspec.json.decode(body)["options"] == {"language": "de"}
+    assert parse_request(body) == request
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,10 @@ def test_unknown_fields_are_tolerated() -> None:
         (b'{"webhook_url": "http://"}', ErrorCode.INVALID_OPTION, "webhook_url"),
         (b'{"webhook_url": "http://a:99999/"}', ErrorCode.INVALID_OPTION, "webhook_url"),
         (b'{"webhook_url": "http://[::1"}', ErrorCode.INVALID_OPTION, "webhook_url"),
+        (b'{"options": {"later": [2], "language": "de"}}', ErrorCode.INVALID_OPTION, "later"),
+        (b'{"options": {"Language": "de"}}', ErrorCode.INVALID_OPTION, "Language"),
+        (b'{"options": {"filename": "a"}}', ErrorCode.INVALID_OPTION, "filename"),
+        (b'{"options": {"": null}}', ErrorCode.INVALID_OPTION, ""),
         (b'{"options": {"language": "xx"}}', ErrorCode.INVALID_OPTION, "language"),
         (b'{"options": {"language": ""}}', ErrorCode.INVALID_OPTION, "language"),
         (b'{"options": {"task": "sing"}}', ErrorCode.INVALID_OPTION, "task"),
