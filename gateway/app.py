@@ -18,6 +18,7 @@ from gateway.http import problems, protocol
 from gateway.http.body import PacedBody, PacedConnection, PacedRequest
 from gateway.routes import docs, health
 from gateway.settings import GatewaySettings
+from process.listening import listen
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def listening_socket(settings: GatewaySettings) -> int:
     what it is sent for SEND_TIMEOUT_SECS. Only Linux has it; elsewhere such a client stays until TCP gives up.
     """
     if settings.listen_fd is None:
-        sock = socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+        sock = listen(settings.host, settings.port, BACKLOG)
     else:
         sock = socket.socket(fileno=settings.listen_fd)
         sock.listen(BACKLOG)

@@ -5,12 +5,13 @@ one over 63 letters. A URL may hold a password, which must not be shown.
 """
 
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 MAX_HOST_CHARS = 253
 """Longest name in DNS (RFC 1035), without the dot at its end."""
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 """A label by RFC 1123, with the underscore that containers use. Other scripts come as `xn--` labels (IDNA)."""
+_PORTS = {"http": 80, "https": 443}
 UNREADABLE = "(an unreadable URL)"
 """What is shown of a text that is no such URL."""
 
@@ -24,6 +25,31 @@ def host_and_port(url: str) -> str:
     """Return host and port in small letters, as `example.com:8443`; an empty text for what is no such URL."""
     parts = _split(url)
     return "" if parts is None else _place(parts)
+
+
+def host_header(url: str) -> str:
+    """Return the value of the header Host for a URL that is accepted: an IPv6 address in brackets, no port that follows anyway.
+
+    RFC 9110, 7.2. Raises ValueError for what is no such URL.
+    """
+    parts = _split(url)
+    if parts is None:
+        raise ValueError(UNREADABLE)
+    return _place(parts._replace(netloc=parts.netloc.removesuffix(f":{_PORTS[parts.scheme]}")))
+
+
+def basic_credentials(url: str) -> bytes | None:
+    """Return `user:password` of a URL, whose percents stand for bytes (RFC 7617, RFC 3986); None where it has neither."""
+    parts = _split(url)
+    if parts is None or "@" not in parts.netloc:
+        return None
+    return unquote_to_bytes(parts.username or "") + b":" + unquote_to_bytes(parts.password or "")
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL that is accepted without user and password; all else stays as it is written."""
+    parts = _split(url)
+    return url if parts is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def shown(url: str) -> str:

@@ -3,6 +3,7 @@
 import errno
 import socket
 
+from process import listening
 from standalone.errors import StartError
 from standalone.nats_server import ANY_PORT, DEFAULT_PORT, LOOPBACK
 
@@ -13,7 +14,7 @@ TAKEN_BY = "another program listens on"
 def listen(host: str, port: int) -> socket.socket:
     """Return the HTTP socket. The gateway inherits it, and it stays open while a gateway is restarted. Raises StartError."""
     try:
-        return socket.create_server((host, port))
+        return listening.listen(host, port)
     except OSError as error:
         raise StartError(_reason("PORT", host, port, error)) from error
 
@@ -34,8 +35,8 @@ def nats_port(asked: int | None) -> int:
 def _reason(variable: str, host: str, port: int, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"{variable}={port} is taken: {TAKEN_BY} {host}:{port}; set {variable} to a free one"
+            return f"{variable}={port} is taken: {TAKEN_BY} {listening.place(host, port)}; set {variable} to a free one"
         case errno.EACCES | errno.EPERM:
             return f"{variable}={port}: this user may not listen on that port"
         case _:
-            return f"nothing can listen on {host}:{port}: {error.strerror or error}"
+            return f"nothing can listen on {listening.place(host, port)}: {error.strerror or error}"

@@ -15,8 +15,10 @@ from typing import TypeAlias
 
 import httpx
 import msgspec
+from rich.markup import escape
 
 from process.exit_status import INTERRUPTED
+from process.listening import url_of
 from schemas.settings import from_environment
 from standalone import data_dir, models, nats_server, ports, supervisor
 from standalone.client import GatewayClient
@@ -46,8 +48,7 @@ class Claim(msgspec.Struct, kw_only=True, frozen=True):
     @property
     def url(self) -> str:
         """URL of the gateway."""
-        host, port = self.listening.getsockname()[:2]
-        return f"http://{host}:{port}"
+        return url_of(self.listening)
 
 
 @contextlib.contextmanager
@@ -189,7 +190,7 @@ async def _is_ready(http: httpx.AsyncClient, instance: str) -> bool:
 
 async def _announce(claim: Claim, nats_url: str, _client: GatewayClient) -> int:
     screen.print(
-        f"whisper-jetstream is up: [bold]{claim.url}[/bold] (API at /docs), NATS at {nats_url}, "
+        f"whisper-jetstream is up: [bold]{escape(claim.url)}[/bold] (API at /docs), NATS at {nats_url}, "
         f"model {claim.settings.whisper_model}. Ctrl-C stops it."
     )
     await asyncio.Event().wait()

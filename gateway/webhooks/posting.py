@@ -5,13 +5,13 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from urllib.parse import unquote, urlsplit
 
 import httpcore
 
 from gateway.outbound.guard import AddressRefused, Guard, GuardedBackend
 from gateway.webhooks.lanes import AT_ONCE
 from gateway.webhooks.signing import headers
+from schemas.urls import basic_credentials, host_header
 from schemas.webhooks import WebhookDelivery
 
 TIMEOUT_SECS = 10.0
@@ -54,7 +54,7 @@ class Poster:
         if self._pool is None:
             raise RuntimeError("deliveries are sent only while open() is entered")
         url = delivery.webhook.url
-        fields = {**headers(delivery.id, datetime.now(UTC), body, self._secrets), **_authorization(url)}
+        fields = {**headers(delivery.id, datetime.now(UTC), body, self._secrets), **_of_url(url)}
         try:
             async with (
                 asyncio.timeout(TIMEOUT_SECS),
@@ -70,10 +70,13 @@ class Poster:
             return None, f"no answer within {TIMEOUT_SECS:g} s"
 
 
-def _authorization(url: str) -> dict[str, str]:
-    """Return user and password of a URL as a header, as every HTTP client sends them (RFC 7617)."""
-    parts = urlsplit(url)
-    if parts.username is None and parts.password is None:
-        return {}
-    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+def _of_url(url: str) -> dict[str, str]:
+    """Return the headers that a URL stands for: Host, which httpcore writes without the brackets of IPv6, and Authorization.
+
+    User and password become Basic authentication, as every HTTP client sends them (RFC 7617).
+    """
+    found = {"host": host_header(url)}
+    pair = basic_credentials(url)
+    if pair is not None:
+        found["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    return found

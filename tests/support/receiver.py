@@ -19,6 +19,8 @@ Post = tuple[dict[str, str], dict[str, Any]]
 
 
 class Receiver:
+    family = socket.AF_INET
+
     def __init__(
         self,
         answer: Callable[[int], int] = lambda _number: 204,
@@ -59,6 +61,7 @@ class Receiver:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            address_family = receiver.family
 
             def handle_error(self, request: object, client_address: object) -> None:
                 return  # a reset that was asked for

@@ -14,7 +14,7 @@ from tests.support.nats_process import NatsProcess
 from tests.support.script import Script
 
 UP_TIMEOUT_SECS = 30
-LISTENING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
+LISTENING = re.compile(r"Running on (http://\S+:\d+)")
 
 
 class Process:
@@ -60,7 +60,7 @@ class Process:
 
 class Gateway(Process):
     def __init__(self, env: dict[str, str], log: Path, module: str = "gateway") -> None:
-        super().__init__(module, {**env, "HOST": "127.0.0.1", "PORT": "0"}, log)
+        super().__init__(module, {"HOST": "127.0.0.1", **env, "PORT": "0"}, log)
         try:
             self.url = self.wait_for_log(LISTENING)[1]
             self.http = httpx.Client(base_url=self.url, timeout=60)

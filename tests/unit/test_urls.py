@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.urls import UNREADABLE, host_and_port, is_http_url, shown
+from process.listening import place
+from schemas.urls import (
+    UNREADABLE,
+    basic_credentials,
+    host_and_port,
+    host_header,
+    is_http_url,
+    shown,
+    without_credentials,
+)
 
 GOOD = [
     "http://example.com", "https://example.com./hook", "http://a_b-c.example:1/", "http://localhost:65535/x?y=z",
@@ -61,3 +70,26 @@ def test_secrets_are_not_shown(url: str, expected: str) -> None:
 def test_what_this_is_about() -> None:
     with pytest.raises(UnicodeError):
         socket.getaddrinfo("a..b", 80)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "pair", "without"),
+    [
+        ("http://[::1]:9000/a?b#c", "[::1]:9000", None, "http://[::1]:9000/a?b#c"),
+        ("http://u:p@[::1]:80/", "[::1]", b"u:p", "http://[::1]:80/"),
+        ("https://U:p%40%ff@Ex.com:443/x?y", "ex.com", b"U:p@\xff", "https://Ex.com:443/x?y"),
+        ("http://u@h:443", "h:443", b"u:", "http://h:443"),
+        ("http://:p@h:8080", "h:8080", b":p", "http://h:8080"),
+        ("http://a:b:c@d@h:80/", "h", b"a:b:c@d", "http://h:80/"),
+        ("http://h/a@b?c@d", "h", None, "http://h/a@b?c@d"),
+    ],
+)
+def test_what_a_request_has_of_its_url(url: str, host: str, pair: bytes | None, without: str) -> None:
+    assert is_http_url(url)
+    assert (host_header(url), basic_credentials(url), without_credentials(url)) == (host, pair, without)
+
+
+def test_places_are_written_as_in_urls() -> None:
+    assert place("127.0.0.1", 1) == "127.0.0.1:1"
+    assert place("::1", 1) == place("[::1]", 1) == "[::1]:1"
+    assert place("localhost", 1) == "localhost:1"
