@@ -20,6 +20,7 @@ from broker.scanning import scan
 from schemas import events, inputs, subjects
 from schemas.jobs import JobRecord, Segment
 from schemas.model import ModelEvent
+from schemas.webhooks import discreet
 
 LAST_SEQUENCE_BY_SUBJECT = str(Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value)
 LAST_SEQUENCE_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -123,6 +124,7 @@ class EventLog:
 
     async def append_terminal(self, record: JobRecord, at: datetime) -> None:
         """Publish the last event of an ended job, unless it is there: exactly one, however often this runs. Raises Unavailable."""
+        record = msgspec.structs.replace(record, request=discreet(record.request))
         try:
             await self._append(events.terminal_event(record, at), {LAST_SEQUENCE_BY_SUBJECT: "0"})
         except Conflict:

@@ -13,7 +13,8 @@ from broker.error_mapping import mapped_errors
 from broker.errors import Conflict
 from broker.pulling import Puller
 from schemas import inputs, subjects
-from schemas.webhooks import QueueState, RegisteredWebhook, Webhook, WebhookDelivery
+from schemas.urls import without_credentials
+from schemas.webhooks import QueueState, RegisteredWebhook, Webhook, WebhookDelivery, is_whole
 
 
 class WebhookUrls:
@@ -46,6 +47,18 @@ class WebhookUrls:
     async def is_registered(self, webhook_id: str) -> bool:
         """Whether there is such a URL, also where its entry cannot be read. Raises Unavailable."""
         return (await self._bucket.get(webhook_id)).is_there
+
+    async def whole(self, webhook: Webhook) -> Webhook | None:
+        """Return a webhook with user and password, where its URL lacks them; None where no such URL is registered. Raises Unavailable.
+
+        A request names the entry that has them. One whose URL is another one must not use them.
+        """
+        if is_whole(webhook):
+            return webhook
+        found = (await self._bucket.get(webhook.id)).value
+        if found is None or without_credentials(found.url) != webhook.url:
+            return None
+        return msgspec.structs.replace(webhook, url=found.url)
 
     async def registered(self) -> list[RegisteredWebhook]:
         """Return all URLs, oldest first, without entries that cannot be read. Raises Unavailable."""

@@ -89,6 +89,8 @@ class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
     filename: Name | None = None
     options: TranscribeOptions = TranscribeOptions()
     webhook_url: Url | None = None
+    webhook_id: Token | None = None
+    """Id of the registered URL, where user and password were taken out of `webhook_url` because others read this message."""
     webhook_events: Annotated[tuple[WebhookEvent, ...], msgspec.Meta(max_length=MAX_WEBHOOK_EVENTS)] = (
         DEFAULT_WEBHOOK_EVENTS
     )

@@ -8,6 +8,7 @@ from schemas.events import Done, JobCancelled, JobEvent, JobFailed, Progress, St
 from schemas.jobs import VERSION, Job, JobRecord, JobRequest, Timestamp, WebhookEvent
 from schemas.limits import Count, Label, Seconds, Token, Url
 from schemas.model import ModelEvent, ModelState, event_name
+from schemas.urls import basic_credentials, without_credentials
 
 MODEL_EVENTS = (event_name(ModelState.READY), event_name(ModelState.UNLOADED))
 """Types of the model events that every registered URL gets."""
@@ -103,9 +104,28 @@ def is_told_of_the_model(webhook: RegisteredWebhook, now: Timestamp, failing_sec
 
 
 def webhook_of(request: JobRequest, created_at: Timestamp) -> Webhook | None:
-    """Return the webhook of a job; None where it has none."""
+    """Return the webhook of a job; None where it has none. The URL of a discreet request lacks its user and password."""
     url = request.webhook_url
-    return None if url is None else Webhook(id=webhook_id(url), url=url, created_at=created_at)
+    if url is None:
+        return None
+    return Webhook(id=request.webhook_id or webhook_id(url), url=url, created_at=created_at)
+
+
+def discreet(request: JobRequest) -> JobRequest:
+    """Return a request as it may stand on `whisper.events.>`, which all publishers read: without user and password of its URL.
+
+    The register of webhook URLs keeps them, under the id that the request then has. An older gateway delivers to the URL without
+    them, which its receiver refuses; this lasts for as long as a rolling upgrade.
+    """
+    url = request.webhook_url
+    if url is None or basic_credentials(url) is None:
+        return request
+    return msgspec.structs.replace(request, webhook_url=without_credentials(url), webhook_id=webhook_id(url))
+
+
+def is_whole(webhook: Webhook) -> bool:
+    """Whether the URL of a webhook is the one that its id was made of, and lacks nothing."""
+    return webhook.id == webhook_id(webhook.url)
 
 
 def job_delivery(event: JobEvent, record: JobRecord, seq: int) -> WebhookDelivery | None:

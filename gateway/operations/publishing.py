@@ -8,7 +8,7 @@ from broker.object_store import ObjectStore
 from broker.webhooks import WebhookUrls
 from broker.work_queue import WorkQueue
 from schemas.jobs import JobRequest
-from schemas.webhooks import webhook_of
+from schemas.webhooks import discreet, webhook_of
 
 
 class Publisher:
@@ -28,7 +28,7 @@ class Publisher:
                 await self._urls.register(webhook)
             # A gateway that died before it could answer has submitted the job already.
             with suppress(AlreadySubmitted):
-                await self._queue.submit(job_id, job)
+                await self._queue.submit(job_id, discreet(job))
         except (StorageFull, Refused):
             await self._audio.delete(job_id)
             raise

@@ -8,6 +8,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
+import msgspec
 from nats.aio.msg import Msg
 
 from broker.dead_letters import DeadLetters
@@ -21,7 +22,7 @@ from schemas import events, inputs, subjects
 from schemas.errors import RequestError
 from schemas.jobs import JobRecord
 from schemas.submission import parse_request
-from schemas.webhooks import is_told_of_the_model, job_delivery, model_delivery, webhook_of
+from schemas.webhooks import is_told_of_the_model, is_whole, job_delivery, model_delivery, webhook_of
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class DeliveryPlanner:
             webhook = webhook_of(request, request.created_at or datetime.now(UTC))
             if webhook is None:
                 self._remember_silent(job_id)
-            elif not await self._urls.is_registered(webhook.id):
+            elif is_whole(webhook) and not await self._urls.is_registered(webhook.id):
                 self._guard.check_address(webhook.url)
                 await self._urls.register(webhook)
         except RequestError as error:
@@ -154,7 +155,11 @@ class DeliveryPlanner:
         if record is None or record.request.webhook_url is None:
             self._remember_silent(job_id)
         elif (delivery := job_delivery(event, record, seq)) is not None:
-            await self._deliveries.add(delivery)
+            webhook = await self._urls.whole(delivery.webhook)
+            if webhook is None:
+                log.info("webhook %s: no such URL is registered any more", delivery.webhook.id)
+            else:
+                await self._deliveries.add(msgspec.structs.replace(delivery, webhook=webhook))
 
     async def _record(self, job_id: str, event: events.JobEvent) -> JobRecord | None:
         if isinstance(event, events.TerminalEvent):

@@ -341,6 +341,58 @@ def test_secrets_in_a_url_are_sent_and_not_shown(system: System) -> None:
     receiver.close()
 
 
+async def all_events(system: System) -> list[tuple[str, str]]:
+    """Subject and body of each event, as every publisher may read them."""
+    client = await nats.connect(system.nats.url)
+    follower = await client.jetstream().subscribe("whisper.events.>", ordered_consumer=True)
+    found, pending = [], 1
+    while pending:
+        message = await follower.next_msg(timeout=5)
+        found.append((message.subject, message.data.decode()))
+        pending = message.metadata.num_pending
+    await client.close()
+    return found
+
+
+@pytest.mark.usefixtures("done")
+def test_no_event_has_user_and_password_of_a_webhook(system: System) -> None:
+    """A job that came over NATS says them itself, in its submission."""
+    receiver = Receiver()
+    gateway = system.gateway(LOG_LEVEL="debug")
+    url = f"http://na%40me:hidden@127.0.0.1:{receiver.port}/hook"
+    submitted = job(gateway, url)
+    streamed = finish(gateway.http, submitted)
+    body = json.dumps({"webhook_url": url.replace("hidden", "hidden2"), "audio": "none"}).encode()
+    asyncio.run(publish(system, ("whisper.jobs.submit.theirs", body)))
+    for pair in ("na@me:hidden", "na@me:hidden2"):
+        headers, _ = receiver.until("completed" if pair == "na@me:hidden" else "failed")[-1]
+        assert headers["authorization"] == f"Basic {base64.b64encode(pair.encode()).decode()}"
+    told = asyncio.run(all_events(system))
+    assert any(submitted in subject and "127.0.0.1" in body for subject, body in told)
+    assert not [
+        body for subject, body in told if "hidden" in body and subject != "whisper.events.job.theirs.queued"
+    ]
+    shown = [gateway.http.get(path).text for path in ("/jobs", f"/jobs/{submitted}", "/webhooks", "/health")]
+    assert "hidden" not in f"{shown} {streamed} {gateway.log.read_text()}"
+    receiver.close()
+
+
+@pytest.mark.usefixtures("done")
+def test_the_password_of_another_url_cannot_be_used(system: System) -> None:
+    """A publisher reads the id of a URL in the events of others."""
+    receiver, mine = Receiver(), Receiver(host="127.0.0.2")
+    gateway = system.gateway()
+    url = f"http://name:hidden@127.0.0.1:{receiver.port}/hook"
+    finish(gateway.http, job(gateway, url, webhook_events="completed"))
+    receiver.next_of("completed")
+    body = json.dumps({"audio": "none", "webhook_url": mine.url, "webhook_id": webhook_id(url)}).encode()
+    asyncio.run(publish(system, ("whisper.jobs.submit.theirs", body)))
+    gateway.wait_for_log(re.compile(f"webhook {webhook_id(url)}: no such URL"))
+    assert mine.posts.empty()
+    receiver.close()
+    mine.close()
+
+
 @pytest.mark.usefixtures("done")
 def test_progress_is_tried_once_and_is_no_dead_letter(system: System) -> None:
     receiver = Receiver(lambda _: 500)
