@@ -8,7 +8,9 @@ from gateway.formats.registry import FORMATS
 from gateway.openapi.parts import REFERENCE, RESUME, Refs, header, json_body, path_parameter, problems, query
 from gateway.operations.held_key import KEY_HEADER
 from gateway.operations.listing import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.upload.kind import FORM, OCTETS
 from gateway.upload.pieces import AUDIO_FIELD
+from gateway.upload.query import FILENAME
 from schemas.errors import ErrorCode
 from schemas.jobs import (
     DEFAULT_WEBHOOK_EVENTS,
@@ -27,9 +29,12 @@ STREAM_TEXT = (
     "`?last_event_id=`) to go on behind it. Who has seen the end gets 204."
 )
 SUBMIT_TEXT = (
-    "While no model is ready the answer is 503 with Retry-After, before the body is read, and a load is asked for. "
+    "While no model is ready the answer is 503 with Retry-After, before the body is read (and before `100 Continue`), and a load is "
+    "asked for. "
     "`Prefer: respond-async`, or JOBS_WHEN_UNLOADED=queue at the gateway, queues the job instead."
 )
+RAW = ("audio/*", "video/*", OCTETS)
+"""Types of a body that is the audio itself."""
 PREFER = header("Prefer", "Queue the job where no model is ready", "respond-async")
 ONCE = header(KEY_HEADER, "The same key with the same content is the same job, whichever gateway it comes to")
 LIST = [
@@ -56,10 +61,10 @@ def paths(ref: Refs) -> dict[str, Any]:
                 "summary": "Submit audio",
                 "description": SUBMIT_TEXT,
                 "operationId": "submitJob",
-                "parameters": [PREFER, ONCE],
+                "parameters": [PREFER, ONCE, *_query()],
                 "requestBody": {
                     "required": True,
-                    "content": {"multipart/form-data": {"schema": _form()}},
+                    "content": {FORM: {"schema": _form()}, **{kind: {} for kind in RAW}},
                 },
                 "responses": {
                     "200": json_body("This Idempotency-Key is that of a job that is here", ref[JobAccepted]),
@@ -137,26 +142,37 @@ def _formats(ref: Refs) -> dict[str, Any]:
     return {f.media_type: {"schema": ref[Job]} if f is FORMATS[0] else {} for f in FORMATS}
 
 
+def _options() -> dict[str, Any]:
+    """Each option with its schema. They are the same in a form and in the query."""
+    components = msgspec.json.schema_components([TranscribeOptions], ref_template=REFERENCE)[1]
+    return {
+        **components["TranscribeOptions"]["properties"],
+        "webhook_url": {"type": "string", "format": "uri"},
+        "webhook_events": {
+            "type": "string",
+            "description": f"Some of {', '.join(WebhookEvent)}, divided by commas",
+            "default": ",".join(DEFAULT_WEBHOOK_EVENTS),
+        },
+    }
+
+
+def _query() -> list[dict[str, Any]]:
+    named = query(FILENAME, {"type": "string"}, "Name of the file, where the body is the audio itself")
+    told = "As in a form; not both with different values"
+    return [named, *(query(name, schema, told) for name, schema in _options().items())]
+
+
 def _form() -> dict[str, Any]:
     """The options are form fields beside the audio."""
-    options = msgspec.json.schema_components([TranscribeOptions], ref_template=REFERENCE)[1][
-        "TranscribeOptions"
-    ]["properties"]
     return {
         "type": "object",
         "required": [AUDIO_FIELD],
         "properties": {
             AUDIO_FIELD: {
                 "type": "string",
-                "contentMediaType": "application/octet-stream",
+                "contentMediaType": OCTETS,
                 "format": "binary",
             },
-            **options,
-            "webhook_url": {"type": "string", "format": "uri"},
-            "webhook_events": {
-                "type": "string",
-                "description": f"Some of {', '.join(WebhookEvent)}, divided by commas",
-                "default": ",".join(DEFAULT_WEBHOOK_EVENTS),
-            },
+            **_options(),
         },
     }
