@@ -23,8 +23,8 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def duration_secs(self) -> float:
-        """Length of the whole audio in seconds, rounded to milliseconds."""
-        return round(self.samples / SAMPLE_RATE, 3)
+        """Length of the whole audio in seconds. Not rounded, because others divide by it and the audio may be one sample."""
+        return self.samples / SAMPLE_RATE
 
     def is_spooled(self) -> bool:
         """Whether the decoded audio is still there in its whole length: spool folders may be cleaned by others."""

@@ -136,7 +136,7 @@ class Claim:
             at=datetime.now(UTC),
             worker_id=self._worker_id,
             claim_id=self.id,
-            duration_secs=plan.duration_secs if plan else None,
+            duration_secs=round(plan.duration_secs, 3) if plan else None,
             stretches=len(plan.stretches) if plan else None,
         )
 

@@ -1,11 +1,14 @@
 """What a job of several stretches carries from one to the next, and where its words are: a real worker, and an engine that
 notes what it is told."""
 
+import io
+import wave
+
 import pytest
 
 from gpu_worker.pcm import SAMPLE_RATE
 from tests.support.http import AUDIO, finish, submit
-from tests.support.system import System
+from tests.support.system import Gateway, System
 
 
 def test_stretches_follow_each_other(system: System) -> None:
@@ -27,3 +30,19 @@ def test_stretches_follow_each_other(system: System) -> None:
         assert first["end"] - first["start"] == pytest.approx(0.5, abs=0.02)
         assert last["end"] - last["start"] == pytest.approx(0.5, abs=0.02)
     assert job["segments"][1]["words"][0]["start"] > 10  # of the file, not of the stretch
+
+
+@pytest.mark.parametrize("samples", [1, 7, 8, 160])
+@pytest.mark.parametrize("vad", ["true", "false"])
+def test_audio_of_no_length_is_done_without_a_word(
+    shared: tuple[System, Gateway], samples: int, vad: str
+) -> None:
+    """Seven samples are 0 ms in the record, so nothing may divide by what the record says."""
+    _, gateway = shared
+    file = io.BytesIO()
+    with wave.open(file, "wb") as wav:
+        wav.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        wav.writeframes(b"\x10\x20" * samples)
+    job = finish(gateway.http, submit(gateway.http, "short.wav", file.getvalue(), vad=vad))
+    assert (job["status"], job["segments"]) == ("done", [])
+    assert job["duration_secs"] == round(samples / SAMPLE_RATE, 3)

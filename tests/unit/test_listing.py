@@ -107,3 +107,10 @@ def test_speed_follows_the_last_jobs() -> None:
         speed = after_job(speed, audio_secs=10, secs=5)
     assert speed.real_time_factor == pytest.approx(0.5, rel=0.01)
     assert speed.audio_secs == pytest.approx(10, rel=0.01)
+
+
+def test_a_job_of_one_sample_does_not_spoil_the_speed() -> None:
+    speed = after_job(None, audio_secs=100, secs=10)
+    after = after_job(speed, audio_secs=1 / 16000, secs=0.5)
+    assert after.real_time_factor < 1
+    assert after_job(None, audio_secs=0, secs=0.5).real_time_factor == 0.5
