@@ -18,7 +18,7 @@ ALL: list[Callable[[Bench], list[Row]]] = [
     jobs.back_to_back,
     jobs.one_tiny_job,
     transfer.upload_and_fetch,
-    transfer.ffmpeg_decode,
+    transfer.decode_of_an_hour,
     gateway.event_streams,
     gateway.submit_rate,
     jobs.cancel,

@@ -22,7 +22,7 @@ from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Transcribe
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import MAX_BEAM_SIZE, TranscribeOptions
+from schemas.options import MAX_BEAM_SIZE, TranscribeOptions
 from standalone import models
 from tests.support.system import Gateway, Process, System
 
@@ -149,9 +149,11 @@ async def bare_engine(model: Path) -> AsyncIterator[EngineProcess]:
 
 
 async def decoded(content: bytes, folder: Path, name: str) -> tuple[Path, int]:
-    source, pcm = folder / name, folder / f"{name}.pcm"
+    source, own = folder / name, folder / f"{name}.samples"
     source.write_bytes(content)
-    return pcm, await decode(source, pcm, timeout_secs=600, max_secs=1e6)
+    own.mkdir()
+    done = await decode(source, own)
+    return done.files[0], done.samples
 
 
 async def run_bare(engine: EngineProcess, pcm: Path, samples: int) -> float:

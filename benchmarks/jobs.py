@@ -25,7 +25,7 @@ from benchmarks.harness import (
     run_bare,
     speech,
 )
-from gpu_worker.audio.ffmpeg import ffmpeg
+from tests.support.ffmpeg import ffmpeg
 
 JOBS, ROUNDS = 20, 3
 IDLE = re.compile(r"whisper_full after ([0-9.]+) s of idling")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from gpu_worker.engine.process import EngineProcess  # noqa: E402 - the repository is no installed package here
 from gpu_worker.engine.protocol import Finished, Load, SegmentFound, Transcribe  # noqa: E402
-from schemas.jobs import Task, TranscribeOptions
+from schemas.options import Task, TranscribeOptions
 from standalone import models  # noqa: E402
 
 FIRST_SEED = 1_000_000

@@ -4,7 +4,7 @@ set -eu
 
 case $1 in
     build) packages="build-essential ca-certificates cmake ninja-build" ;;
-    runtime) packages="ca-certificates ffmpeg" ;;
+    runtime) packages="ca-certificates" ;;
     *) echo "install-packages.sh: build or runtime, not $1" >&2; exit 2 ;;
 esac
 export DEBIAN_FRONTEND=noninteractive

@@ -4,7 +4,7 @@ import os
 import sys
 
 from broker.errors import BrokerError
-from gpu_worker.audio import ffmpeg, vad
+from gpu_worker.audio import vad
 from gpu_worker.blame import MachineTrouble
 from gpu_worker.model.gpu import NvmlGpu
 from gpu_worker.settings import WorkerSettings
@@ -22,9 +22,8 @@ async def work(settings: WorkerSettings) -> None:
 def main() -> int:
     """Return the exit status of the process."""
     try:
-        # A worker without these could prepare no job, so it does not even begin.
+        # A worker without it could prepare no job, so it does not even begin.
         vad.model_path()
-        ffmpeg.programs()
     except MachineTrouble as error:
         return cannot_start(PROGRAM, error)
     return run_service(PROGRAM, WorkerSettings, work, BrokerError)

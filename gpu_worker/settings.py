@@ -13,10 +13,11 @@ import msgspec
 import psutil
 
 from broker.settings import BrokerSettings
+from gpu_worker.audio.decoding import COMMAND, Limits
 from gpu_worker.audio.stretches import PlanSettings
 from gpu_worker.engine.library import DEFAULT_LIBRARY, UnknownLibrary, find_library
-from schemas.jobs import MAX_BEAM_SIZE
 from schemas.limits import ID_PATTERN
+from schemas.options import MAX_BEAM_SIZE
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -37,6 +38,8 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     """Name of the library that transcribes: a package under gpu_worker/engine/."""
     engine_command: str = ""
     """Command line of the engine process; default: this Python with gpu_worker.engine.child and `engine`."""
+    decoder_command: str = ""
+    """Command line of the decoder process; default: this Python with gpu_worker.audio.decoder."""
     idle_timeout_secs: Annotated[float, msgspec.Meta(ge=0)] = 300.0
     """The model is unloaded after this time without a job; 0 means never."""
     gpu_poll_interval_secs: Positive = 30.0
@@ -77,6 +80,14 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
             "gpu_worker.engine.child",
             self.engine,
         ]
+
+    def decoder(self) -> list[str]:
+        """The command line that starts a decoder."""
+        return shlex.split(self.decoder_command) or COMMAND
+
+    def decode_limits(self) -> Limits:
+        """What decoding one file may take."""
+        return Limits(timeout_secs=self.decode_timeout_secs, max_secs=self.max_audio_secs)
 
     def threads(self) -> int:
         """Threads of the engine."""

@@ -1,6 +1,6 @@
 """The worker: two loops that meet at a short queue, so that the next job is decoded while this one is transcribed.
 
-    pull -> prepare (network, ffmpeg, VAD: CPU) -> [queue] -> run (engine: GPU) -> end
+    pull -> prepare (network, decoder, VAD: CPU) -> [queue] -> run (engine: GPU) -> end
 
 Everything runs in one TaskGroup. A failure of one job is handled in one place (`_end`). Any other failure ends the worker,
 and its supervisor starts it again.
@@ -20,7 +20,7 @@ from broker.topology.ensure import ensure
 from broker.work_queue import Delivery, WorkQueue
 from broker.worker_status import WorkerStatuses
 from gpu_worker.announcing import Announcer
-from gpu_worker.audio import ffmpeg
+from gpu_worker.audio import decoding
 from gpu_worker.intake import LOOK_SECS, Intake
 from gpu_worker.job.in_hand import Ending, JobInHand
 from gpu_worker.job.storage import JobStorage
@@ -28,6 +28,7 @@ from gpu_worker.machine import Machine
 from gpu_worker.model.gpu import Gpu
 from gpu_worker.model.model import Model
 from gpu_worker.model.service import serve_model
+from gpu_worker.places import IN_HAND, Places
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.spool import Spool
 from gpu_worker.workplace import Workplace
@@ -37,8 +38,6 @@ from schemas.jobs import JobStatus
 log = logging.getLogger(__name__)
 
 CANCELLED_EVENTS = subjects.event("*", JobStatus.CANCELLED)
-IN_HAND = 2
-"""One job on the engine and one that is prepared."""
 
 
 class Worker:
@@ -55,7 +54,7 @@ class Worker:
         self._placed: set[str] = set()
         """The keys of the jobs that are being prepared, wait for the engine or have it."""
         self._intake: Intake | None = None
-        self._slots = asyncio.Semaphore(IN_HAND)
+        self._places = Places()
         self._ready: asyncio.Queue[JobInHand] = asyncio.Queue(IN_HAND)
 
     async def run(self) -> None:
@@ -91,26 +90,31 @@ class Worker:
     async def _probe(self) -> None:
         """Check that this machine can work. Raises what is wrong with it."""
         await asyncio.to_thread(self._spool.check)
-        await ffmpeg.check()
+        await decoding.check(self._settings.decoder())
 
     async def _prepare_jobs(
         self, tasks: asyncio.TaskGroup, storage: JobStorage, workplace: Workplace
     ) -> None:
-        """Pull and prepare one job after the other, while there is a place for it."""
+        """Pull and prepare one job after the other, while there is a place for it. Nobody waits long for a slow one."""
         if self._intake is None:
             raise RuntimeError("run() makes the intake first")
         while True:
-            await self._slots.acquire()
+            await self._places.take()
             job = await self._take(await self._intake.next(), storage, workplace)
             if job is None:
-                self._slots.release()
+                self._places.free()
                 continue
-            ending = await job.prepare()
-            if ending is None:
-                await self._ready.put(job)
-            else:
-                self._left(job)
-                tasks.create_task(self._end(job, ending), name=f"end {job.job_id}")
+            preparing = tasks.create_task(self._prepare(tasks, job), name=f"prepare {job.job_id}")
+            await self._places.until_done_or_aside(job.key, preparing)
+
+    async def _prepare(self, tasks: asyncio.TaskGroup, job: JobInHand) -> None:
+        ending = await job.prepare()
+        await self._places.back(job.key)
+        if ending is None:
+            await self._ready.put(job)
+        else:
+            self._left(job)
+            tasks.create_task(self._end(job, ending), name=f"end {job.job_id}")
 
     async def _take(self, delivery: Delivery, storage: JobStorage, workplace: Workplace) -> JobInHand | None:
         """Take a delivery into our hands. Returns None where its job is here already, and our keep-alives were lost."""
@@ -150,7 +154,7 @@ class Worker:
         """Free the engine and the place of a job that needs them no more."""
         self._model.job_left(job.key)
         self._placed.discard(job.key)
-        self._slots.release()
+        self._places.free()
         if self._intake is not None:
             self._intake.look_again()
 

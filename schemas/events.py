@@ -10,7 +10,8 @@ import msgspec
 
 from schemas.errors import ErrorCode
 from schemas.jobs import VERSION, JobRecord, Segment, Timestamp
-from schemas.limits import Count, Label, Name, Percent, Token
+from schemas.limits import Count, Label, Name, Percent, Seconds, Token
+from schemas.recordings import Source, Warnings
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type"):
@@ -31,10 +32,20 @@ class Started(Event, kw_only=True, frozen=True, tag="started"):
 
     worker_id: Label
     attempt: Count
+    duration_secs: Seconds | None = None
+    source: Source | None = None
+    """What is transcribed; None where the audio cannot be used."""
+    warnings: Warnings = ()
 
     def for_clients(self) -> dict[str, object] | None:
         """See Event.for_clients."""
-        return {"job_id": self.job_id, "attempt": self.attempt}
+        return {
+            "job_id": self.job_id,
+            "attempt": self.attempt,
+            "duration_secs": self.duration_secs,
+            "source": self.source,
+            "warnings": self.warnings,
+        }
 
 
 class Progress(Event, kw_only=True, frozen=True, tag="progress"):

@@ -20,6 +20,7 @@ import msgspec
 
 from schemas.errors import JobError
 from schemas.jobs import JobRecord, JobStatus, Timestamp, Timings
+from schemas.recordings import Source, Warnings
 
 
 class Change(msgspec.Struct, kw_only=True, frozen=True):
@@ -38,6 +39,8 @@ class Claimed(Change, kw_only=True, frozen=True):
     duration_secs: float | None = None
     stretches: int | None = None
     """Number of stretches in the plan; None where there is no plan, because the audio cannot be used."""
+    source: Source | None = None
+    warnings: Warnings = ()
 
 
 class PreparationBegun(Change, kw_only=True, frozen=True):
@@ -179,6 +182,8 @@ def _fields_of_claims(
                 "started_at": record.started_at or change.at,
                 "duration_secs": change.duration_secs,
                 "stretches": change.stretches,
+                "source": change.source,
+                "warnings": change.warnings,
             }
         case Committed():
             return {

@@ -12,27 +12,21 @@ import msgspec
 from schemas.enums import Asked, Told
 from schemas.errors import JobError
 from schemas.languages import AUTO
-from schemas.limits import MAX_PROMPT_CHARS, Count, Label, Name, Percent, Seconds, Text, Token, Url
+from schemas.limits import Count, Label, Name, Percent, Seconds, Text, Token, Url
+from schemas.options import Task, TranscribeOptions
+from schemas.recordings import (
+    Source,
+    Warnings,
+)
 
 VERSION = 1
 """Version of the messages, in their field `v`. It changes only with a change that older processes cannot ignore."""
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its time zone; RFC 3339 in JSON."""
-MAX_BEAM_SIZE = 8
-"""whisper.cpp refuses more than 8 decoders (WHISPER_MAX_DECODERS)."""
-DEFAULT_BEAM_SIZE = 5
-"""OpenAI's default."""
 MAX_WORDS = 10_000
 """Limit of the words of one segment. whisper has at most 224 tokens for one."""
 MAX_WEBHOOK_EVENTS = 16
 """Limit of the list of events: more than there are, for later versions."""
-
-
-class Task(Asked):
-    """What to do with the speech."""
-
-    TRANSCRIBE = "transcribe"
-    TRANSLATE = "translate"
 
 
 class JobStatus(Told):
@@ -59,25 +53,6 @@ class WebhookEvent(Asked):
 
 
 DEFAULT_WEBHOOK_EVENTS = (WebhookEvent.COMPLETED, WebhookEvent.FAILED, WebhookEvent.CANCELLED)
-
-
-class TranscribeOptions(msgspec.Struct, kw_only=True, frozen=True):
-    """How to transcribe. The same names are form fields over HTTP."""
-
-    language: Label = AUTO
-    """A whisper language code (`en`, `de`, ...) or `auto`."""
-    task: Task = Task.TRANSCRIBE
-    """`translate` gives English."""
-    vad: bool = True
-    """Find speech first and skip long non-speech. False transcribes everything."""
-    words: bool = False
-    """Give each word its times."""
-    prompt: Annotated[str, msgspec.Meta(max_length=MAX_PROMPT_CHARS)] = ""
-    """A text that sets vocabulary and style, as if it had been said before."""
-    beam_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BEAM_SIZE)] = DEFAULT_BEAM_SIZE
-    """Number of beams; 1 is greedy decoding."""
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Randomness of decoding; 0 takes the most probable text."""
 
 
 class JobRequest(msgspec.Struct, kw_only=True, frozen=True):
@@ -117,6 +92,8 @@ class Segment(msgspec.Struct, kw_only=True, frozen=True):
     end: Seconds
     text: Text
     words: Annotated[list[Word], msgspec.Meta(max_length=MAX_WORDS)] | None = None
+    channel: Count | None = None
+    """Which channel was speaking, counted from 1; with `channels=split` only."""
 
 
 class Timings(msgspec.Struct, kw_only=True, frozen=True):
@@ -173,6 +150,9 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     progress: Percent = 0
     """Percent of the duration of the audio."""
     duration_secs: Seconds | None = None
+    """Length of the audio as its container says."""
+    source: Source | None = None
+    warnings: Warnings = ()
     language: Label | None = None
     """Code of the language that was found or asked for; None until it is known, and where nothing was said."""
     language_probability: float | None = None
@@ -191,6 +171,9 @@ class Job(msgspec.Struct, kw_only=True, frozen=True):
     options: TranscribeOptions
     filename: str | None
     duration_secs: float | None
+    source: Source | None = None
+    """Known once a worker has opened the file."""
+    warnings: Warnings = ()
     progress: int
     segments: list[Segment]
     error: JobError | None
@@ -247,6 +230,8 @@ def to_job(
         options=options,
         filename=record.request.filename,
         duration_secs=record.duration_secs,
+        source=record.source,
+        warnings=record.warnings,
         progress=max(record.progress, progress),
         segments=segments,
         error=record.error,

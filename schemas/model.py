@@ -137,7 +137,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True, frozen=True):
     gpu: GpuStatus | None = None
     """None where there is no NVIDIA driver."""
     trouble: Text | None = None
-    """Why this worker takes no jobs: its disk is full, ffmpeg cannot start, its engines are killed. It probes by itself."""
+    """Why this worker takes no jobs: its disk is full, the decoder cannot start, its engines are killed. It probes by itself."""
 
 
 class Room(msgspec.Struct, kw_only=True, frozen=True):

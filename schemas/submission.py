@@ -6,8 +6,10 @@ import msgspec
 
 from schemas.errors import ErrorCode, RequestError
 from schemas.inputs import SUBMISSION, Unreadable
-from schemas.jobs import VERSION, JobRequest, Task, Timestamp, TranscribeOptions, WebhookEvent
+from schemas.jobs import VERSION, JobRequest, Timestamp, WebhookEvent
 from schemas.languages import AUTO, LANGUAGES
+from schemas.options import Task, TranscribeOptions
+from schemas.recordings import MAX_CHANNELS, MIX, SPLIT, SampleFormat, channel_number
 from schemas.urls import is_http_url
 
 
@@ -98,6 +100,7 @@ def check(request: JobRequest) -> None:
     if unknown := [event for event in request.webhook_events if not event.is_known]:
         detail = f"webhook_events: {', '.join(unknown)} is none of {', '.join(WebhookEvent)}."
         raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_events")
+    _check_source(request.options)
     language = request.options.language
     if language != AUTO and language not in LANGUAGES:
         detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."
@@ -105,6 +108,20 @@ def check(request: JobRequest) -> None:
     if request.webhook_url is not None and not is_http_url(request.webhook_url):
         detail = "The webhook URL must be an absolute http or https URL with a host."
         raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_url")
+
+
+def _check_source(options: TranscribeOptions) -> None:
+    """Check the options about what is in the file. Raises RequestError."""
+    if options.channels not in (MIX, SPLIT) and channel_number(options.channels) is None:
+        detail = f"channels: {options.channels!r} is neither `{MIX}`, `{SPLIT}` nor a number from 1 to {MAX_CHANNELS}."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "channels")
+    if options.format is not None and not options.format.is_known:
+        detail = f"format: {options.format!s} is none of {', '.join(SampleFormat)}."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "format")
+    for name in ("sample_rate", "channel_count"):
+        if options.format is None and getattr(options, name) is not None:
+            detail = f"{name} is for samples without a header: it needs `format` beside it."
+            raise RequestError(ErrorCode.INVALID_OPTION, detail, name)
 
 
 def _invalid(error: msgspec.ValidationError) -> RequestError:

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from schemas.jobs import TranscribeOptions
+from schemas.options import TranscribeOptions
 from standalone import operator
 
 

@@ -20,11 +20,11 @@ from gpu_worker.audio.stretches import Stretch, length
 from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Rejected, Transcribe
-from gpu_worker.job.preparing import find_stretches
+from gpu_worker.job.preparing import find_portions
 from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import TranscribeOptions
 from schemas.languages import AUTO
+from schemas.options import TranscribeOptions
 from schemas.settings import from_environment
 from standalone.bench_report import EngineFigures, Report, ServiceFigures
 from standalone.client import ClientError, GatewayClient
@@ -89,12 +89,12 @@ async def measure(
 
 
 async def _prepare(path: Path, folder: Path, worker: WorkerSettings) -> Audio:
-    pcm = folder / "pcm"
-    samples = await decode(path, pcm, timeout_secs=worker.decode_timeout_secs, max_secs=worker.max_audio_secs)
-    stretches = await find_stretches(pcm, samples, worker, use_vad=True)
-    if not stretches:
+    decoded = await decode(path, folder, limits=worker.decode_limits(), command=worker.decoder())
+    portions = await find_portions(decoded, worker, use_vad=True)
+    if not portions:
         raise ClientError(f"nobody speaks in {path.name}: there is nothing to measure")
-    return Audio(pcm=pcm, samples=samples, stretches=stretches)
+    stretches = [piece.stretch for portion in portions for piece in portion]
+    return Audio(pcm=decoded.files[0], samples=decoded.samples, stretches=stretches)
 
 
 async def _measure_engine(

@@ -49,12 +49,16 @@ def transcribe(client: GatewayClient, path: Path, fields: dict[str, str]) -> dic
             match event["type"]:
                 case "started":
                     progress.update(bar, description=f"{path.name}: running")
+                    for warning in event.get("warnings") or []:
+                        text = printable(warning["message"])
+                        progress.console.print(Text(f"{path.name}: {text}", "yellow"))
                 case "progress":
                     progress.update(bar, completed=event["percent"])
                 case "segment":
                     segment = event["segment"]
                     times = f"[{clock(segment['start'])} --> {clock(segment['end'])}] "
-                    progress.console.print(Text(times, "dim") + Text(segment["text"]))
+                    who = f"channel {segment['channel']}:" if segment.get("channel") else ""
+                    progress.console.print(Text(times + who, "dim") + Text(segment["text"]))
                 case kind if kind in TERMINAL_TYPES:
                     job = event["job"]
                     progress.update(bar, completed=100, description=f"{path.name}: {kind}")

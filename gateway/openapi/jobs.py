@@ -12,15 +12,8 @@ from gateway.upload.kind import FORM, OCTETS
 from gateway.upload.pieces import AUDIO_FIELD
 from gateway.upload.query import FILENAME
 from schemas.errors import ErrorCode
-from schemas.jobs import (
-    DEFAULT_WEBHOOK_EVENTS,
-    Job,
-    JobAccepted,
-    JobList,
-    JobStatus,
-    TranscribeOptions,
-    WebhookEvent,
-)
+from schemas.jobs import DEFAULT_WEBHOOK_EVENTS, Job, JobAccepted, JobList, JobStatus, WebhookEvent
+from schemas.options import TranscribeOptions
 
 STREAM_TEXT = (
     "Server-sent events: `queued`, `started`, `progress`, `segment`, then one of `done`, `failed`, `cancelled`, which "

@@ -67,6 +67,28 @@ def plan(
     return stretches
 
 
+def plan_channels(
+    activities: list[NDArray[np.float32]], samples: int, settings: PlanSettings, *, skip: bool = True
+) -> list[list[Stretch]]:
+    """Return the stretches of each channel, cut at the same times: a list with one stretch per channel for each of these times.
+
+    The cuts lie where none of the channels speaks, or where all together are quietest. A stretch is empty where its channel says
+    nothing in that time.
+    """
+    if len(activities) == 1:
+        return [[stretch] for stretch in plan(activities[0], samples, settings, skip=skip)]
+    together: NDArray[np.float32] = np.max(np.stack(activities), axis=0)
+    whole = plan(together, samples, settings, skip=skip)
+    spans = [speech_spans(activity, samples, settings) if skip else [(0, samples)] for activity in activities]
+    return [[_within(stretch, of_channel) for of_channel in spans] for stretch in whole]
+
+
+def _within(stretch: Stretch, spans: list[Span]) -> Stretch:
+    """Return the parts of `spans` that lie in the time of a stretch."""
+    begin, end = stretch[0][0], stretch[-1][1]
+    return [(max(first, begin), min(last, end)) for first, last in spans if first < end and last > begin]
+
+
 def speech_spans(activity: NDArray[np.float32], samples: int, settings: PlanSettings) -> list[Span]:
     """Return where there is speech, padded, and joined across pauses up to `longest_pause_secs`."""
     pad, pause = int(settings.pad_secs * SAMPLE_RATE), int(settings.longest_pause_secs * SAMPLE_RATE)

@@ -62,9 +62,14 @@ def blocks(pcm: BinaryIO) -> Iterator[NDArray[np.float32]]:
 def speech_probabilities(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return one probability of speech, 0 to 1, for each WINDOW samples of the `blocks` of a file. Blocking."""
     session = _session()
-    state = [np.zeros(STATE, np.float32), np.zeros(STATE, np.float32)]
-    context, found = np.zeros(CONTEXT, np.float32), []
+    state, context = _fresh()
+    found = []
     for block in pcm:
+        if not block.any():
+            # A hole in the recording, which may last for hours. The model begins anew behind it.
+            found.append(np.zeros(block.size // WINDOW, np.float32))
+            state, context = _fresh()
+            continue
         joined = np.concatenate([context, block])
         windows = np.lib.stride_tricks.sliding_window_view(joined, WINDOW + CONTEXT)[::WINDOW]
         feed = {"input": np.ascontiguousarray(windows), "h": state[0], "c": state[1]}
@@ -72,6 +77,11 @@ def speech_probabilities(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float
         found.append(probabilities)
         context = block[-CONTEXT:]
     return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+
+def _fresh() -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return the model's states and its context before the first sample."""
+    return [np.zeros(STATE, np.float32), np.zeros(STATE, np.float32)], np.zeros(CONTEXT, np.float32)
 
 
 def loudness(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:

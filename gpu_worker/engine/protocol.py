@@ -9,7 +9,8 @@ import struct
 
 import msgspec
 
-from schemas.jobs import TranscribeOptions, Word
+from schemas.jobs import Word
+from schemas.options import TranscribeOptions
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 16 * 1024 * 1024

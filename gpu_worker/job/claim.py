@@ -136,8 +136,10 @@ class Claim:
             at=datetime.now(UTC),
             worker_id=self._worker_id,
             claim_id=self.id,
-            duration_secs=round(plan.duration_secs, 3) if plan else None,
-            stretches=len(plan.stretches) if plan else None,
+            duration_secs=round(plan.findings.duration_secs, 3) if plan else None,
+            stretches=len(plan.portions) if plan else None,
+            source=plan.findings.source if plan else None,
+            warnings=plan.findings.warnings if plan else (),
         )
 
     def _what(self, doing: str) -> str:
@@ -146,5 +148,11 @@ class Claim:
 
 def _started(record: JobRecord) -> Started:
     return Started(
-        job_id=record.id, at=datetime.now(UTC), worker_id=record.worker_id or "", attempt=record.attempts
+        job_id=record.id,
+        at=datetime.now(UTC),
+        worker_id=record.worker_id or "",
+        attempt=record.attempts,
+        duration_secs=record.duration_secs,
+        source=record.source,
+        warnings=record.warnings,
     )

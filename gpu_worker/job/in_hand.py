@@ -203,7 +203,7 @@ class JobInHand:
             raise RuntimeError("prepare() comes first")
         if isinstance(plan, JobError):
             return plan
-        if not plan.stretches:
+        if not plan.portions:
             # Nobody speaks in this audio, which needs no model to be known.
             return None
         loop = asyncio.get_running_loop()
@@ -238,5 +238,5 @@ class JobInHand:
         begun = loop.time()
         await self._transcription.run(engine)
         if is_whole:
-            self._workplace.on_measured(plan.duration_secs, loop.time() - begun)
+            self._workplace.on_measured(plan.audio_secs, loop.time() - begun)
         return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import threading
 import time
 from pathlib import Path
@@ -11,9 +12,9 @@ from broker.object_store import ObjectStore
 from broker.patience import patiently
 from gpu_worker.audio import decoding as audio
 from gpu_worker.audio import vad
-from gpu_worker.audio.plan import Plan
-from gpu_worker.audio.stretches import Stretch
-from gpu_worker.audio.stretches import plan as plan_stretches
+from gpu_worker.audio.decoding import Decoded
+from gpu_worker.audio.plan import Piece, Plan, Portion
+from gpu_worker.audio.stretches import plan_channels
 from gpu_worker.settings import WorkerSettings
 from schemas.errors import ErrorCode, JobError
 from schemas.jobs import JobRequest
@@ -26,16 +27,15 @@ async def prepare(
 
     Raises MachineTrouble or OSError where this machine is at fault. While nats-server is away, the fetch waits.
     """
-    source, pcm = folder / "audio", folder / "pcm"
+    source = folder / f"audio{ending(request.filename)}"
     times = [time.monotonic()]
     try:
         await patiently(
             f"job {job_id}: fetching", lambda: objects.get_to_file(request.audio or job_id, source)
         )
         times.append(time.monotonic())
-        samples = await audio.decode(
-            source, pcm, timeout_secs=settings.decode_timeout_secs, max_secs=settings.max_audio_secs
-        )
+        limits, command = settings.decode_limits(), settings.decoder()
+        decoded = await audio.decode(source, folder, request.options, limits, command)
     except ObjectMissing as error:
         return JobError(code=ErrorCode.AUDIO_MISSING, message=f"The audio is not in the bucket: {error}.")
     except ObjectCorrupt as error:
@@ -45,29 +45,53 @@ async def prepare(
     finally:
         source.unlink(missing_ok=True)
     times.append(time.monotonic())
-    stretches = await find_stretches(pcm, samples, settings, request.options.vad)
+    portions = await find_portions(decoded, settings, request.options.vad)
     times.append(time.monotonic())
     fetch, decode, plan = (after - before for before, after in itertools.pairwise(times))
     return Plan(
-        pcm=pcm, samples=samples, stretches=stretches, fetch_secs=fetch, decode_secs=decode, plan_secs=plan
+        portions=portions,
+        samples=decoded.samples,
+        findings=decoded.findings,
+        fetch_secs=fetch,
+        decode_secs=decode,
+        plan_secs=plan,
     )
 
 
-async def find_stretches(pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool) -> list[Stretch]:
-    """Return the pieces of the decoded audio that the engine gets. Can be cancelled at any time."""
+def ending(filename: str | None) -> str:
+    """Return what the user's file name ends with, such as `.mp3`; nothing where that is no plain word."""
+    found = re.search(r"\.[A-Za-z0-9]{1,8}\Z", filename or "")
+    return found[0] if found else ""
+
+
+async def find_portions(decoded: Decoded, settings: WorkerSettings, use_vad: bool) -> list[Portion]:
+    """Return the portions of the decoded audio that the engine gets. Can be cancelled at any time."""
     unwanted = threading.Event()
     try:
-        return await asyncio.to_thread(_look_and_plan, pcm, samples, settings, use_vad, unwanted)
+        return await asyncio.to_thread(_look_and_plan, decoded, settings, use_vad, unwanted)
     finally:
         # A thread does not end with the task that waits for it.
         unwanted.set()
 
 
 def _look_and_plan(
-    pcm: Path, samples: int, settings: WorkerSettings, use_vad: bool, unwanted: threading.Event
-) -> list[Stretch]:
-    """Read the whole file once, block by block. Blocking."""
-    with pcm.open("rb") as file:
-        blocks = itertools.takewhile(lambda _: not unwanted.is_set(), vad.blocks(file))
-        activity = vad.speech_probabilities(blocks) if use_vad else vad.loudness(blocks)
-    return plan_stretches(activity, samples, settings.plan(), skip=use_vad)
+    decoded: Decoded, settings: WorkerSettings, use_vad: bool, unwanted: threading.Event
+) -> list[Portion]:
+    """Read each file once, block by block. Blocking."""
+    activities = []
+    for pcm in decoded.files:
+        with pcm.open("rb") as file:
+            blocks = itertools.takewhile(lambda _: not unwanted.is_set(), vad.blocks(file))
+            activities.append(vad.speech_probabilities(blocks) if use_vad else vad.loudness(blocks))
+    if unwanted.is_set():
+        return []
+    planned = plan_channels(activities, decoded.samples, settings.plan(), skip=use_vad)
+    numbered = len(decoded.files) > 1
+    return [
+        [
+            Piece(pcm=pcm, stretch=stretch, channel=number if numbered else None)
+            for number, (pcm, stretch) in enumerate(zip(decoded.files, portion, strict=True), 1)
+            if stretch
+        ]
+        for portion in planned
+    ]

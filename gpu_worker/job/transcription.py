@@ -1,13 +1,14 @@
-"""One job on the engine, stretch by stretch: each segment is published when it is found, and each stretch is committed.
+"""One job on the engine, portion by portion: each segment is published when it is found, and each portion is committed.
 
 A published segment is final, because the event log is the transcript. A worker that takes the job over after a crash begins
-behind the last published segment of the first uncommitted stretch.
+behind the last published segment of the first uncommitted portion. Where a portion has several channels, its segments are published
+together when all are found, because they must be in order of time.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
@@ -15,26 +16,25 @@ import msgspec
 
 from broker.patience import patiently
 from gpu_worker.audio import stretches
-from gpu_worker.audio.plan import Plan
+from gpu_worker.audio.plan import Piece, Plan, Portion
 from gpu_worker.audio.stretches import Stretch
 from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
+from gpu_worker.job import segments
 from gpu_worker.job.claim import Claim
 from gpu_worker.job.storage import JobStorage
 from gpu_worker.model.model import Stopped
 from gpu_worker.pcm import SAMPLE_RATE
 from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed
-from schemas.jobs import Segment, Word
+from schemas.jobs import Segment
 from schemas.languages import AUTO
+from schemas.recordings import SPLIT
 
 log = logging.getLogger(__name__)
 
-PROMPT_TAIL_CHARS = 200
-"""Characters of the text so far that go before the next stretch: about what fits into the engine's context of 64 tokens."""
-PROMPT_SEGMENTS = 20
-"""The last segments that these characters are taken from."""
+Publish = Callable[[Segment], Awaitable[None]]
 
 
 class EngineRefused(Exception):
@@ -56,7 +56,11 @@ class Transcription:
         self._segments = list(claim.segments)
         self._last_seq = claim.last_seq
         self._percent = record.progress
-        self._last: tuple[Stretch, Finished | None] | None = None
+        self._last: tuple[Portion, Finished | None] | None = None
+        self._languages: dict[int | None, str] = {}
+        """The language that was found on each channel."""
+        if record.language is not None and record.request.options.channels != SPLIT:
+            self._languages[None] = record.language
         self.calls: list[Finished] = []
         """The last reply of each call of the engine."""
         self.publish_secs = 0.0
@@ -70,43 +74,73 @@ class Transcription:
         is not ours any more.
         """
         done_secs = self._segments[-1].end if self._segments else 0.0
-        for number, stretch in enumerate(self._plan.stretches):
+        for number, portion in enumerate(self._plan.portions):
             if number < self._record.committed:
                 continue
-            rest = stretches.after(stretch, done_secs)
-            finished = None
-            if rest:
-                log.info("job %s: stretch %d of %d", self._record.id, number + 1, len(self._plan.stretches))
-                finished = await self._transcribe(engine, rest)
-            if number + 1 < len(self._plan.stretches):
-                await self._commit(number + 1, stretch, finished)
+            log.info("job %s: stretch %d of %d", self._record.id, number + 1, len(self._plan.portions))
+            finished = await self._transcribe_portion(engine, portion, done_secs)
+            if number + 1 < len(self._plan.portions):
+                await self._commit(number + 1, portion, finished)
             else:
-                self._last = stretch, finished
+                self._last = portion, finished
 
     async def commit_last(self) -> None:
         """Commit the last stretch. Raises IllegalChange, Conflict."""
         if self._last is not None:
-            await self._commit(len(self._plan.stretches), *self._last)
+            await self._commit(len(self._plan.portions), *self._last)
 
-    async def _transcribe(self, engine: EngineProcess, stretch: Stretch) -> Finished:
+    async def _transcribe_portion(
+        self, engine: EngineProcess, portion: Portion, done_secs: float
+    ) -> Finished | None:
+        """Transcribe what is not published yet, which is behind `done_secs`. Returns the engine's first reply."""
+        if len(portion) == 1:
+            [piece] = portion
+            rest = stretches.after(piece.stretch, done_secs)
+            if not rest:
+                return None
+            piece = msgspec.structs.replace(piece, stretch=rest)
+            return await self._transcribe(engine, piece, 0.0, 1.0, self._publish)
+        found: list[Segment] = []
+        replies = []
+
+        async def keep(segment: Segment) -> None:
+            found.append(segment)
+
+        for number, piece in enumerate(portion):
+            share = 1 / len(portion)
+            replies.append(await self._transcribe(engine, piece, number * share, share, keep))
+        last = self._segments[-1] if self._segments else None
+        for segment in segments.in_order_of_time(found, last):
+            await self._publish(segment)
+        return next((reply for reply in replies if reply.language is not None), replies[0])
+
+    async def _transcribe(
+        self, engine: EngineProcess, piece: Piece, done: float, share: float, publish: Publish
+    ) -> Finished:
+        """Transcribe one piece, which is this share of its portion; `done` is the share that is behind us."""
         async with self._aborting_when_stopped(engine):
             try:
-                return await self._listen(engine, stretch)
+                return await self._listen(engine, piece, done, share, publish)
             except EngineFailure as error:
                 # It ignored the abort, and was killed for that.
                 if self._stop.is_set():
                     raise Stopped from error
                 raise
 
-    async def _listen(self, engine: EngineProcess, stretch: Stretch) -> Finished:
-        async for reply in engine.transcribe(self._order(stretch)):
+    async def _listen(
+        self, engine: EngineProcess, piece: Piece, done: float, share: float, publish: Publish
+    ) -> Finished:
+        async for reply in engine.transcribe(self._order(piece)):
             match reply:
                 case SegmentFound():
-                    await self._publish(reply, stretch)
+                    if reply.text.strip():
+                        await publish(segments.found(reply, piece))
                 case ProgressMade(fraction=fraction):
-                    await self._publish_progress_within(stretch, fraction)
+                    await self._publish_progress_within(piece.stretch, done + fraction * share)
                 case Finished(engine_secs=secs, idle_secs=idle):
                     self.calls.append(reply)
+                    if reply.language is not None:
+                        self._languages.setdefault(piece.channel, reply.language)
                     log.debug("engine: %.4f s in whisper_full after %.4f s of idling", secs, idle or 0.0)
                     return reply
                 case Aborted():
@@ -136,36 +170,28 @@ class Transcription:
         # It ignored the abort. Whoever reads its replies sees its death.
         engine.kill()
 
-    def _order(self, stretch: Stretch) -> Transcribe:
+    def _order(self, piece: Piece) -> Transcribe:
         options = self._record.request.options
-        if options.language == AUTO and self._record.language is not None:
-            options = msgspec.structs.replace(options, language=self._record.language)
+        if options.language == AUTO and (known := self._languages.get(piece.channel)) is not None:
+            options = msgspec.structs.replace(options, language=known)
+        said = [s.text for s in self._segments if s.channel == piece.channel][-segments.PROMPT_SEGMENTS :]
         return Transcribe(
             call=0,
-            pcm_path=str(self._plan.pcm),
-            spans=stretch,
+            pcm_path=str(piece.pcm),
+            spans=piece.stretch,
             options=options,
-            prompt=prompt(options.prompt, "".join(s.text for s in self._segments[-PROMPT_SEGMENTS:])),
+            prompt=segments.prompt(options.prompt, "".join(said)),
         )
 
-    async def _publish(self, found: SegmentFound, stretch: Stretch) -> None:
-        if not found.text.strip():
-            return
-        segment = Segment(
-            index=len(self._segments),
-            start=stretches.file_seconds(stretch, found.start, is_end=False),
-            end=stretches.file_seconds(stretch, found.end, is_end=True),
-            text=found.text,
-            words=None if found.words is None else [_in_file(word, stretch) for word in found.words],
-        )
-        event = SegmentAdded(job_id=self._record.id, at=datetime.now(UTC), segment=segment)
-        await self._append(event)
+    async def _publish(self, segment: Segment) -> None:
+        segment = msgspec.structs.replace(segment, index=len(self._segments))
+        await self._append(SegmentAdded(job_id=self._record.id, at=datetime.now(UTC), segment=segment))
         self._segments.append(segment)
 
     async def _publish_progress_within(self, stretch: Stretch, fraction: float) -> None:
         seconds = fraction * stretches.length(stretch) / SAMPLE_RATE
         await self._publish_progress(
-            int(100 * stretches.file_seconds(stretch, seconds, is_end=True) / self._plan.duration_secs)
+            int(100 * stretches.file_seconds(stretch, seconds, is_end=True) / self._plan.audio_secs)
         )
 
     async def _publish_progress(self, percent: int) -> None:
@@ -183,9 +209,10 @@ class Transcription:
                 f"job {self._record.id}: publishing", lambda: self._log.append_next(event, self._last_seq)
             )
 
-    async def _commit(self, committed: int, stretch: Stretch, finished: Finished | None) -> None:
+    async def _commit(self, committed: int, portion: Portion, finished: Finished | None) -> None:
         record = self._record
-        await self._publish_progress(int(100 * stretch[-1][1] / self._plan.samples))
+        end = max(piece.stretch[-1][1] for piece in portion)
+        await self._publish_progress(int(100 * end / self._plan.samples))
         change = Committed(
             at=datetime.now(UTC),
             epoch=record.epoch,
@@ -207,30 +234,3 @@ class Transcription:
             yield
         finally:
             self.publish_secs += time.monotonic() - begun
-
-
-def tail(text: str) -> str:
-    """Return the last PROMPT_TAIL_CHARS of a text, from the beginning of a word."""
-    if len(text) <= PROMPT_TAIL_CHARS:
-        return text
-    cut = text[-PROMPT_TAIL_CHARS:]
-    return cut[cut.find(" ") :] if " " in cut else cut
-
-
-def prompt(asked: str, so_far: str) -> str:
-    """Return the prompt of a stretch: the user's prompt and the end of the text so far.
-
-    It begins with a space, as in OpenAI's own code: without one the first word is split into tokens that whisper has never
-    seen at the beginning of a text.
-    """
-    text = " ".join(f"{asked}{tail(so_far)}".split())
-    return f" {text}" if text else ""
-
-
-def _in_file(word: Word, stretch: Stretch) -> Word:
-    return Word(
-        start=stretches.file_seconds(stretch, word.start, is_end=False),
-        end=stretches.file_seconds(stretch, word.end, is_end=True),
-        text=word.text,
-        probability=word.probability,
-    )

@@ -80,7 +80,9 @@ def test_every_route_is_in_the_openapi_document_and_the_other_way_round() -> Non
 
 def test_each_error_code_is_answered_or_told_in_a_job() -> None:
     in_jobs = {
-        c for c in ErrorCode if c.startswith(("audio_", "decode_", "engine_", "worker_", "transcription_"))
+        c
+        for c in ErrorCode
+        if c.startswith(("audio_", "decode_", "track_", "channel_", "engine_", "worker_", "transcription_"))
     }
     assert set(HTTP_STATUS) | in_jobs == set(ErrorCode) - {ErrorCode.UNKNOWN}
     assert not set(HTTP_STATUS) & in_jobs

@@ -12,8 +12,9 @@ from schemas.enums import Asked, Told
 from schemas.errors import ErrorCode, RequestError
 from schemas.events import JobEvent
 from schemas.inputs import INPUTS, Unreadable
-from schemas.jobs import JobStatus, Task, WebhookEvent
+from schemas.jobs import JobStatus, WebhookEvent
 from schemas.model import ModelState
+from schemas.options import Task
 from schemas.submission import parse_request
 from tests.support.samples import NONSENSE, Sample, samples
 

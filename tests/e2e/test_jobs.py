@@ -22,6 +22,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import NoKeysError
 
 from schemas.errors import ErrorCode
+from tests.support.decoders import decoder
 from tests.support.http import AUDIO, events, finish, submit, transcribe, words
 from tests.support.models import status, wait_for_worker
 from tests.support.receiver import Receiver
@@ -339,17 +340,12 @@ def test_erase_leaves_nothing_of_a_job(system: System) -> None:
 
 
 def test_a_poison_job_that_kills_its_worker_while_it_is_prepared_fails_in_the_end(system: System) -> None:
-    """ffmpeg is replaced by a program that kills the worker that started it, but not when that looks whether it works."""
-    folder = system.spool.parent / "bin"
-    folder.mkdir()
-    (folder / "ffmpeg").write_text('#!/bin/sh\n[ "$1" = -version ] || kill -9 $PPID\n')
-    (folder / "ffmpeg").chmod(0o755)
-    import os
-
+    """The decoder is replaced by a program that kills the worker that started it, but not when that looks whether it works."""
+    killing = decoder(system.spool.parent / "decoder", '[ "$1" = check ] || kill -9 $PPID')
     gateway = system.gateway()
     job_id = submit(gateway.http, "poison", TELEPHONE)
     for _ in range(3):
-        killed = system.worker(PATH=f"{folder}:{os.environ['PATH']}")
+        killed = system.worker(**killing)
         assert killed.wait(30) == -signal.SIGKILL
     system.worker()
     job = finish(gateway.http, job_id)

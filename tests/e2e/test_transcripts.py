@@ -9,7 +9,7 @@ from gpu_worker.audio.decoding import decode
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Load, SegmentFound, Transcribe
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import DEFAULT_BEAM_SIZE, TranscribeOptions
+from schemas.options import DEFAULT_BEAM_SIZE, TranscribeOptions
 from tests.support.http import AUDIO, EXPECTED, transcribe, words
 from tests.support.system import Gateway, System
 
@@ -75,14 +75,14 @@ def test_long_pauses_are_not_computed_on(shared: Shared) -> None:
 
 async def direct(model: Path, name: str, folder: Path, language: str, beam_size: int) -> list[SegmentFound]:
     """What a fresh engine with the worker's settings finds."""
-    pcm, settings = folder / "pcm", WorkerSettings()
-    samples = await decode(AUDIO / name, pcm, timeout_secs=60, max_secs=600)
+    settings = WorkerSettings()
+    decoded = await decode(AUDIO / name, folder)
     engine = await EngineProcess.start(settings.command(), stall_secs=60)
     await engine.load(Load(model_path=str(model), threads=settings.threads(), beam_size=8), 60)
     order = Transcribe(
         call=0,
-        pcm_path=str(pcm),
-        spans=[(0, samples)],
+        pcm_path=str(decoded.files[0]),
+        spans=[(0, decoded.samples)],
         options=TranscribeOptions(language=language, beam_size=beam_size),
         prompt="",
     )
@@ -116,3 +116,15 @@ async def test_http_equals_a_direct_call_with_beam_search_when_both_engines_are_
     system.worker()
     job = transcribe(gateway.http, AUDIO / "long.ogg", vad="false")
     assert_same(job, await direct(demo_model, "long.ogg", tmp_path, "auto", DEFAULT_BEAM_SIZE))
+
+
+@pytest.mark.parametrize("name", ["telephone.wav", "long.ogg"])
+def test_words_follow_each_other_and_none_is_without_length(shared: Shared, name: str) -> None:
+    _, gateway = shared
+    job = transcribe(gateway.http, AUDIO / name, words="true")
+    for segment in job["segments"]:
+        words = segment["words"]
+        assert "".join(w["text"] for w in words) == segment["text"]
+        assert all(w["start"] < w["end"] for w in words)
+        edges = [segment["start"], *(t for w in words for t in (w["start"], w["end"])), segment["end"]]
+        assert edges == sorted(edges)

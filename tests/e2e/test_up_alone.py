@@ -17,12 +17,12 @@ import msgspec
 import psutil
 import pytest
 
-from gpu_worker.audio import ffmpeg
 from standalone import data_dir
 from standalone import up as up_module
 from standalone.errors import StartError
 from tests.e2e.test_up import EXPECTED_TEXT, Up, environment, free_port, run
 from tests.support.disk import fill, mounted
+from tests.support.ffmpeg import ffmpeg
 from tests.support.http import AUDIO
 from tests.support.nats_process import NatsProcess
 from tests.support.system import System
@@ -313,7 +313,7 @@ def long_audio(tmp_path: Path) -> Path:
     """Speech for many seconds of work: the same recording again and again."""
     path = tmp_path / "long.wav"
     source = str(AUDIO / "english.mp3")
-    command = [ffmpeg.ffmpeg(), "-v", "error", "-stream_loop", "60", "-i", source, "-ar", "16000", str(path)]
+    command = [ffmpeg(), "-v", "error", "-stream_loop", "60", "-i", source, "-ar", "16000", str(path)]
     subprocess.run(command, check=True)
     return path
 

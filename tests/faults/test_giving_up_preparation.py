@@ -9,7 +9,7 @@ import nats
 import psutil
 import pytest
 
-from gpu_worker.audio.ffmpeg import ffmpeg
+from tests.support.decoders import REAL, decoder
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import System
 from tests.support.waiting import wait_until
@@ -18,22 +18,29 @@ PATIENCE_SECS = 10
 """Far less than IDLE_TIMEOUT_SECS of the object store, and DECODE_TIMEOUT_SECS."""
 
 
+class Hanging:
+    """A decoder that hangs at its first file, and then is the real one."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is for its script."""
+        self.pid_file = folder / "pid"
+        body = (
+            f'{{ [ -e {folder}/pid ] || [ "$1" = check ]; }} && exec {REAL} "$@"\n'
+            f"echo $$ > {folder}/starting && mv {folder}/starting {folder}/pid\nexec sleep 600"
+        )
+        self.setting = decoder(folder / "decoder", body)
+
+    def wait(self) -> None:
+        """Until it hangs."""
+        wait_until(self.pid_file.exists)
+
+    def is_alive(self) -> bool:
+        return psutil.pid_exists(int(self.pid_file.read_text()))
+
+
 @pytest.fixture
-def hanging_ffmpeg(tmp_path: Path) -> Path:
-    """A folder with an ffmpeg that hangs at its first file, and says that it does in a file beside it."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "ffmpeg"
-    program.write_text(
-        f"#!/bin/sh\n{{ [ -e {folder}/pid ] || [ \"$1\" = -version ]; }} && exec {ffmpeg()} \"$@\"\n"
-        f"echo $$ > {folder}/starting && mv {folder}/starting {folder}/pid\nexec sleep 600\n"
-    )  # fmt: skip
-    program.chmod(0o755)
-    return folder
-
-
-def path_with(folder: Path) -> str:
-    return f"{folder}:{os.environ['PATH']}"
+def hanging(tmp_path: Path) -> Hanging:
+    return Hanging(tmp_path)
 
 
 def spooled(system: System) -> list[Path]:
@@ -41,32 +48,46 @@ def spooled(system: System) -> list[Path]:
     return [path for path in system.spool.glob("*/*/*") if path.exists()]
 
 
-def test_a_cancel_ends_a_decode(system: System, hanging_ffmpeg: Path) -> None:
+def test_a_cancel_ends_a_decode(system: System, hanging: Hanging) -> None:
     gateway = system.gateway()
-    system.worker(PATH=path_with(hanging_ffmpeg))
+    system.worker(**hanging.setting)
     job_id = submit(gateway.http, "t.wav", (AUDIO / "telephone.wav").read_bytes())
-    wait_until((hanging_ffmpeg / "pid").exists)
+    hanging.wait()
     begun = time.monotonic()
     assert gateway.http.delete(f"/jobs/{job_id}").json()["status"] == "cancelled"
     assert transcribe(gateway.http, AUDIO / "telephone.wav")["status"] == "done"
     assert time.monotonic() - begun < PATIENCE_SECS
-    assert not psutil.pid_exists(int((hanging_ffmpeg / "pid").read_text()))
+    assert not hanging.is_alive()
     assert gateway.http.get(f"/jobs/{job_id}").json()["status"] == "cancelled"
     assert [e.event for e in events(gateway.http, job_id)].count("cancelled") == 1
 
 
-def test_an_unload_does_not_wait_for_a_decode_and_loses_no_job(system: System, hanging_ffmpeg: Path) -> None:
+def test_an_unload_does_not_wait_for_a_decode_and_loses_no_job(system: System, hanging: Hanging) -> None:
     gateway = system.gateway()
-    system.worker(PATH=path_with(hanging_ffmpeg))
+    system.worker(**hanging.setting)
     transcribing = submit(gateway.http, "t.wav", (AUDIO / "telephone.wav").read_bytes())
-    wait_until((hanging_ffmpeg / "pid").exists)
+    hanging.wait()
     answer = gateway.http.post("/model/unload?force=true")
     assert answer.status_code in (200, 202), answer.text
     wait_until(lambda: gateway.http.get("/model/status").json()["state"] == "unloaded", PATIENCE_SECS)
-    wait_until(lambda: not psutil.pid_exists(int((hanging_ffmpeg / "pid").read_text())), PATIENCE_SECS)
+    wait_until(lambda: not hanging.is_alive(), PATIENCE_SECS)
     assert gateway.http.get(f"/jobs/{transcribing}").json()["status"] == "queued"
     gateway.http.post("/model/load")
     assert finish(gateway.http, transcribing)["status"] == "done"
+
+
+def test_a_file_that_is_long_in_preparation_holds_nobody_up(system: System, hanging: Hanging) -> None:
+    """Also not while another one has the engine: what is behind it is prepared, transcribed and done."""
+    gateway = system.gateway()
+    system.worker(**hanging.setting)
+    slow = submit(gateway.http, "slow.wav", (AUDIO / "telephone.wav").read_bytes())
+    hanging.wait()
+    begun = time.monotonic()
+    for _ in range(3):
+        assert transcribe(gateway.http, AUDIO / "telephone.wav")["status"] == "done"
+    assert time.monotonic() - begun < 2 * PATIENCE_SECS
+    assert gateway.http.get(f"/jobs/{slow}").json()["status"] == "queued"
+    assert hanging.is_alive()
 
 
 def test_audio_whose_chunks_are_gone_is_missing_at_once(system: System) -> None:

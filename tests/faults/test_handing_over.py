@@ -55,7 +55,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_jobs_to_those_that_are_idle(sys
 
 def spooled(system: System) -> int:
     """Jobs that are decoded."""
-    return len(list(system.spool.glob("*/*/pcm")))
+    return len(list(system.spool.glob("*/*/0.pcm")))
 
 
 def test_a_busy_worker_keeps_no_job_from_an_idle_one(system: System) -> None:

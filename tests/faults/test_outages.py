@@ -12,9 +12,9 @@ from nats.js import JetStreamContext
 from broker import object_reading
 from broker.object_store import ObjectStore
 from broker.patience import patiently
-from gpu_worker.audio.ffmpeg import ffmpeg
 from schemas.subjects import AUDIO_BUCKET
-from tests.faults.test_whose_fault import ONE_TRY, check_innocent, path_with, program, queue
+from tests.faults.test_whose_fault import ONE_TRY, check_innocent, queue
+from tests.support.decoders import REAL, decoder
 from tests.support.http import events
 from tests.support.nats_process import NatsProcess
 from tests.support.system import Gateway, System
@@ -82,10 +82,10 @@ def test_an_outage_at_the_end_of_the_job(system: System) -> None:
 def test_an_outage_while_the_file_is_decoded(system: System, tmp_path: Path) -> None:
     """What is then said of the preparation is said when the broker is back."""
     go = tmp_path / "go"
-    wait = f'[ "$1" = -version ] || until [ -e {go} ]; do sleep 0.05; done; exec {ffmpeg()} "$@"'
-    program(tmp_path / "bin" / "ffmpeg", f"touch {tmp_path}/$$.began; {wait}")
+    wait = f'[ "$1" = check ] || until [ -e {go} ]; do sleep 0.05; done; exec {REAL} "$@"'
+    waiting = decoder(tmp_path / "bin" / "decoder", f"touch {tmp_path}/$$.began; {wait}")
     gateway = system.gateway()
-    system.worker(**path_with(tmp_path / "bin"), **ONE_TRY)
+    system.worker(**waiting, **ONE_TRY)
     job_id = queue(gateway)
     wait_until(lambda: len(list(tmp_path.glob("*.began"))) == 2)  # the probe, and the job
     system.nats.stop(signal.SIGKILL)

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
-from gpu_worker.audio.ffmpeg import ffmpeg
 from gpu_worker.blame import FIRST_PAUSE_SECS
+from tests.support.decoders import REAL, SLOW, decoder
 from tests.support.disk import exhaust, mounted, read_only_disk
 from tests.support.http import AUDIO, events, finish, submit, transcribe
 from tests.support.system import Gateway, System
@@ -97,42 +97,20 @@ def test_jobs_wait_while_there_can_be_no_spool(system: System, tmp_path: Path) -
     check_innocent(gateway, job_id)
 
 
-def program(path: Path, body: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
-
-
-def path_with(folder: Path) -> dict[str, str]:
-    return {"PATH": f"{folder}:{os.environ['PATH']}"}
-
-
-def carrying(folder: Path, body: str | None) -> dict[str, str]:
-    """An environment in which imageio-ffmpeg carries this program, or none."""
-    package = folder / "imageio_ffmpeg"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    if body is not None:
-        program(package / "binaries" / "ffmpeg-linux", body)
-    return {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}
-
-
-def test_a_broken_ffmpeg_on_path_is_passed_over(system: System, tmp_path: Path) -> None:
-    program(tmp_path / "bin" / "ffmpeg", "echo 'ffmpeg: error while loading shared libraries' >&2; exit 127")
+def test_a_broken_ffmpeg_on_path_does_not_matter(system: System, tmp_path: Path) -> None:
+    """As in the middle of an upgrade of the machine's packages: the decoder needs none of them."""
+    decoder(tmp_path / "bin" / "ffmpeg", "echo 'ffmpeg: error while loading shared libraries' >&2; exit 127")
     gateway = system.gateway()
-    system.worker(**path_with(tmp_path / "bin"), **ONE_TRY)
+    system.worker(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", **ONE_TRY)
     check_innocent(gateway, queue(gateway))
 
 
 @pytest.mark.parametrize("status", [126, 127])
-def test_jobs_wait_while_no_ffmpeg_can_be_started(system: System, tmp_path: Path, status: int) -> None:
-    """As in the middle of an upgrade of the machine's packages."""
+def test_jobs_wait_while_no_decoder_can_be_started(system: System, tmp_path: Path, status: int) -> None:
     mended = tmp_path / "mended"
-    body = f'[ -e {mended} ] && exec {ffmpeg()} "$@"; echo "libavcodec.so.59: cannot open" >&2; exit {status}'
-    program(tmp_path / "bin" / "ffmpeg", body)
+    body = f'[ -e {mended} ] && exec {REAL} "$@"; echo "libavcodec.so.59: cannot open" >&2; exit {status}'
     gateway = system.gateway()
-    system.worker(**path_with(tmp_path / "bin"), **carrying(tmp_path / "package", body), **ONE_TRY)
+    system.worker(**decoder(tmp_path / "decoder", body), **ONE_TRY)
     job_id = queue(gateway)
     wait_until(lambda: "libavcodec.so.59" in "".join(troubles(gateway)))
     assert gateway.http.get(f"/jobs/{job_id}").json()["status"] == "queued"
@@ -141,16 +119,14 @@ def test_jobs_wait_while_no_ffmpeg_can_be_started(system: System, tmp_path: Path
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_an_ffmpeg_that_is_killed_again_and_again_fails_no_job(
+def test_a_decoder_that_is_killed_again_and_again_fails_no_job(
     system: System, tmp_path: Path, sig: signal.Signals
 ) -> None:
-    """By a signal that ffmpeg dies of, or that it catches and exits with 255 for."""
     kills = tmp_path / "kills"
     kills.touch()
-    slow = f'real={ffmpeg()}; [ "$1" = -version ] || [ $(wc -l < {kills}) -gt 4 ] && exec $real "$@"'
-    program(tmp_path / "bin" / "ffmpeg", f'{slow}; echo $$ >> {kills}; exec $real -re "$@"')
+    body = f'[ "$1" = check ] || [ $(wc -l < {kills}) -gt 4 ] && exec {REAL} "$@"; echo $$ >> {kills}; exec {SLOW} "$@"'
     gateway = system.gateway()
-    system.worker(**path_with(tmp_path / "bin"), **ONE_TRY)
+    system.worker(**decoder(tmp_path / "decoder", body), **ONE_TRY)
     job_id = queue(gateway, AUDIO / "long.ogg")
     killed = 0
     while killed < 5:
@@ -163,7 +139,7 @@ def test_an_ffmpeg_that_is_killed_again_and_again_fails_no_job(
 
 
 def is_decoding(process: psutil.Process) -> bool:
-    """It has opened what it writes: its handlers of signals are set by then."""
+    """It has opened what it writes."""
     return any(file.path.endswith("pcm") for file in process.open_files())
 
 

@@ -13,7 +13,7 @@ import nats
 import psutil
 import pytest
 
-from gpu_worker.audio.ffmpeg import ffmpeg
+from tests.support.ffmpeg import ffmpeg
 from tests.support.http import AUDIO, EXPECTED, events, finish, submit, transcribe, words
 from tests.support.system import Process, System
 
@@ -81,6 +81,46 @@ def test_a_job_outlives_its_worker(system: System, long_audio: bytes, sig: signa
     # The stretch that was on the engine is resumed behind its last published segment, or was committed just then.
     assert min(calls) in (committed + 1, committed + 2)
     assert set(calls.values()) == {1}
+
+
+@pytest.fixture(scope="module")
+def two_speakers(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """long.ogg on the left, and 20 s behind it on the right."""
+    path = tmp_path_factory.mktemp("two") / "two.flac"
+    right = "[0:a]adelay=20000:all=1[r];[0:a]apad=pad_dur=20[l];[l][r]amerge"
+    command = [ffmpeg(), "-v", "error", "-i", str(AUDIO / "long.ogg"), "-filter_complex", right, str(path)]
+    subprocess.run(command, check=True)
+    return path.read_bytes()
+
+
+def test_a_split_job_outlives_its_worker(system: System, two_speakers: bytes) -> None:
+    """The segments of both channels come in order of time, and a crash changes none of them."""
+    gateway = system.gateway()
+    first = system.worker(STRETCH_SECS="30")
+    options = {"channels": "split", "beam_size": "1", "language": "en"}
+    whole = finish(gateway.http, submit(gateway.http, "two.flac", two_speakers, **options))
+    job_id = submit(gateway.http, "two.flac", two_speakers, **options)
+    seen = 0
+    for event in events(gateway.http, job_id):
+        seen += event.event == "segment"
+        if seen == 12 and first.status is None:
+            first.stop(signal.SIGKILL)
+            system.worker(STRETCH_SECS="30")
+    again = gateway.http.get(f"/jobs/{job_id}").json()
+    assert again["status"] == "done"
+    for job in (whole, again):
+        starts = [s["start"] for s in job["segments"]]
+        assert starts == sorted(starts)
+        assert [s["index"] for s in job["segments"]] == list(range(len(starts)))
+        assert {s["channel"] for s in job["segments"]} == {1, 2}
+    told = [[(s["channel"], s["text"]) for s in job["segments"]] for job in (whole, again)]
+    assert told[0] == told[1]
+    # A fresh engine may hear the same word a frame earlier or later.
+    for one, other in zip(whole["segments"], again["segments"], strict=True):
+        assert one["start"] == pytest.approx(other["start"], abs=0.3)
+    for channel, later in ((1, 0), (2, 20)):
+        own = [s for s in whole["segments"] if s["channel"] == channel]
+        assert own[0]["start"] == pytest.approx(EXPECTED["long.ogg"]["phrases"][0]["start"] + later, abs=0.5)
 
 
 def test_the_engine_dies_with_its_killed_worker_and_the_spool_is_swept(

@@ -15,8 +15,8 @@ from gpu_worker.engine.whisper_cpp.model_file import check
 from gpu_worker.model.gpu import NvmlGpu
 from gpu_worker.model.loading import CPU, Loader, OutOfVram
 from gpu_worker.settings import WorkerSettings
-from schemas.jobs import MAX_BEAM_SIZE, TranscribeOptions
 from schemas.model import GpuStatus
+from schemas.options import MAX_BEAM_SIZE, TranscribeOptions
 from tests.gpu import large_model
 from tests.gpu.holding import holding
 from tests.support.http import AUDIO
@@ -119,14 +119,14 @@ async def test_a_job_needs_no_more_than_the_load_has_taken(
     demo_model: Path, large: Path, name: str, tmp_path: Path
 ) -> None:
     """Another process takes all that is left when the model is ready. The widest beam, words and a prompt fit in."""
-    gpu, model, pcm = NvmlGpu(None), {"demo": demo_model, "large": large}[name], tmp_path / "pcm"
-    samples = await decode(AUDIO / "long.ogg", pcm, timeout_secs=60, max_secs=600)
+    gpu, model = NvmlGpu(None), {"demo": demo_model, "large": large}[name]
+    decoded = await decode(AUDIO / "long.ogg", tmp_path)
     loaded = await Loader(settings(model), whisper_cpp, gpu).load()
     try:
         before = gpu.used_by(loaded.engine.pid)
         with holding(LEFT_MIB):
             for temperature in (0.0, 0.8):
-                job = order(pcm, samples, temperature)
+                job = order(decoded.files[0], decoded.samples, temperature)
                 *_, last = [reply async for reply in loaded.engine.transcribe(job)]
                 assert isinstance(last, Finished), last
                 print(f"{name}, temperature {temperature}: {last.engine_secs:.2f} s")

@@ -29,7 +29,7 @@ from gpu_worker.engine.protocol import (
     frame,
 )
 from gpu_worker.engine.whisper_cpp.model_file import check
-from schemas.jobs import TranscribeOptions
+from schemas.options import TranscribeOptions
 from tests.support.http import AUDIO, EXPECTED
 from tests.support.waiting import wait_until
 
@@ -65,8 +65,10 @@ def text(replies: list[AnyReply]) -> str:
 
 
 async def pcm_of(name: str, folder: Path) -> tuple[Path, int]:
-    path = folder / f"{name}.pcm"
-    return path, await decode(AUDIO / name, path, timeout_secs=60, max_secs=600)
+    own = folder / name.replace(".", "-")
+    own.mkdir()
+    decoded = await decode(AUDIO / name, own)
+    return decoded.files[0], decoded.samples
 
 
 async def test_one_job_leaves_nothing_to_the_next(demo_model: Path, tmp_path: Path) -> None:

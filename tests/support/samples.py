@@ -11,17 +11,9 @@ from schemas.errors import ErrorCode, JobError
 from schemas.events import Done, Invalid, JobEvent, JobFailed, Progress, SegmentAdded, Started, event_type
 from schemas.idempotency import Claim
 from schemas.inputs import Input, ObjectMeta
-from schemas.jobs import (
-    JobRecord,
-    JobRequest,
-    JobStatus,
-    Segment,
-    Task,
-    TranscribeOptions,
-    WebhookEvent,
-    Word,
-)
+from schemas.jobs import JobRecord, JobRequest, JobStatus, Segment, WebhookEvent, Word
 from schemas.model import GpuStatus, ModelEvent, ModelState, ModelStatus, Speed, UnloadRequest, WorkerStatus
+from schemas.options import Task, TranscribeOptions
 from schemas.webhooks import QueueState, Webhook, WebhookDelivery
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -151,7 +151,7 @@ def test_an_attempt_that_is_given_back_is_not_charged() -> None:
         facts(processes=["gpu_worker"]),
         facts(spool=["a/pcm"]),
         facts(died=["worker-2 ended by itself with status 1"]),
-        facts(trouble=["TimeoutError: ffmpeg never came"]),
+        facts(trouble=["TimeoutError: decoder never came"]),
         facts(signal_at=6.5),
     ],
 )
@@ -185,7 +185,7 @@ def test_the_matrix_has_every_fault_part_and_phase_or_a_reason() -> None:
             if phase is not Phase.QUEUE:
                 assert ((part, phase) in tried) != ((part, phase) in LEFT_OUT), (part, phase)
     assert {(cell.fault, cell.part) for cell in CELLS} == {
-        (fault, part) for fault in Fault for part in Part if (fault, part) != (Fault.RESTART, Part.FFMPEG)
+        (fault, part) for fault in Fault for part in Part if (fault, part) != (Fault.RESTART, Part.DECODER)
     }
     long_queue = [cell.fault for cell in CELLS if cell.servers == 3 and cell.phase is Phase.QUEUE]
     assert long_queue == [Fault.KILL, Fault.STOP, Fault.RESTART]

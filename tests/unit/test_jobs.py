@@ -8,8 +8,9 @@ import pytest
 
 from schemas import subjects
 from schemas.errors import HTTP_STATUS, ErrorCode, RequestError
-from schemas.jobs import JobRequest, Task, TranscribeOptions
+from schemas.jobs import JobRequest
 from schemas.languages import LANGUAGES
+from schemas.options import Task, TranscribeOptions
 from schemas.settings import SettingsError, from_environment
 from schemas.submission import parse_request, request_from_form, submitted
 

@@ -8,7 +8,8 @@ import pytest
 from gateway.sweep import ORPHAN_AGE, superfluous
 from schemas.errors import RequestError
 from schemas.idempotency import STALE, Claim, Standing, entry_name, fingerprint, standing
-from schemas.jobs import JobRecord, JobRequest, JobStatus, TranscribeOptions
+from schemas.jobs import JobRecord, JobRequest, JobStatus
+from schemas.options import TranscribeOptions
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -1,10 +1,13 @@
 """Restart backoff, frames, the prompt's tail."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpu_worker.engine import protocol
-from gpu_worker.job.transcription import PROMPT_TAIL_CHARS, prompt, tail
-from schemas.jobs import Task, TranscribeOptions
+from gpu_worker.job.segments import PROMPT_TAIL_CHARS, SHORTEST_SECS, in_order, prompt, tail
+from schemas.jobs import Word
+from schemas.options import Task, TranscribeOptions
 from standalone.restarts import MAX_DELAY_SECS, STABLE_SECS, Backoff, death_in_words
 
 MESSAGES = [
@@ -74,3 +77,27 @@ def test_the_prompts_tail_begins_at_a_word() -> None:
 )
 def test_a_prompt_begins_with_one_space(asked: str, so_far: str, expected: str) -> None:
     assert prompt(asked, so_far) == expected
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.floats(0, 20)), max_size=20),
+    st.floats(0, 10),
+    st.floats(0.2, 10),
+)
+def test_words_follow_each_other_inside_their_segment(
+    times: list[tuple[float, float]], start: float, length: float
+) -> None:
+    words = [Word(start=begin, end=end, text="x", probability=1) for begin, end in times]
+    found = in_order(words, start, start + length)
+    edges = [edge for word in found for edge in (word.start, word.end)]
+    assert edges == sorted(edges)
+    assert all(word.end - word.start > SHORTEST_SECS / 2 for word in found)
+    assert all(start - 0.001 <= word.start and word.end <= start + length + 0.001 for word in found)
+
+
+def test_times_that_are_right_are_left_as_they_are() -> None:
+    words = [
+        Word(start=1.0, end=1.4, text=" a", probability=1),
+        Word(start=1.5, end=2, text=" b", probability=1),
+    ]
+    assert in_order(words, 1.0, 2.0) == words

@@ -26,8 +26,8 @@ from gpu_worker.engine.whisper_cpp.errors import FATAL, reason
 from gpu_worker.engine.whisper_cpp.log import WhisperLog
 from gpu_worker.engine.whisper_cpp.segments import SegmentReader
 from gpu_worker.pcm import SAMPLE_RATE
-from schemas.jobs import Task, TranscribeOptions
 from schemas.languages import AUTO
+from schemas.options import Task, TranscribeOptions
 
 MIN_SAMPLES = 3200
 """whisper.cpp reads behind the end of audio shorter than 201 samples, and ignores audio shorter than 110 ms."""

@@ -29,7 +29,7 @@ class Part(StrEnum):
     GATEWAY = "gateway"
     WORKER = "worker"
     ENGINE = "engine"
-    FFMPEG = "ffmpeg"
+    DECODER = "decoder"
     NATS = "nats-server"
     UP = "up"
 
@@ -40,7 +40,7 @@ class Phase(StrEnum):
     QUEUED = "queued"
     """At least one job is in no worker's hand; the others wait for a model that is being loaded."""
     PREPARING = "preparing"
-    """ffmpeg runs."""
+    """The decoder runs."""
     LOADING = "loading"
     """The engine's process is there, the model is not loaded yet."""
     TRANSCRIBING = "transcribing"
@@ -107,13 +107,13 @@ LEFT_OUT: dict[tuple[Part, Phase], str] = {
     (Part.GATEWAY, Phase.ACKING): "the same as ending: no gateway has to do with it",
     (Part.UP, Phase.ACKING): "aimed at by ending: nothing can be held between its own parts",
     **{
-        (Part.FFMPEG, phase): "ffmpeg runs while a job is prepared, and at no other time"
+        (Part.DECODER, phase): "the decoder runs while a job is prepared, and at no other time"
         for phase in Phase
         if phase is not Phase.PREPARING
     },
 }
 NO_RESTART = {
-    (Part.FFMPEG, phase): "nobody but the worker starts ffmpeg again, which is the TERM row"
+    (Part.DECODER, phase): "nobody but the worker starts the decoder again, which is the TERM row"
     for phase in Phase
 } | {(Part.ENGINE, Phase.ENDING): "the worker could not hear of it: its connection is what is held"}
 """Where only the restart is left out."""

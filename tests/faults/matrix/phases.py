@@ -44,7 +44,7 @@ def _preparing(trial: "Trial") -> None:
         httpx.post(f"{trial.stage.url()}/model/load").raise_for_status()
         trial.view.wait_until(lambda said: said[0].endswith(".model_ready"), PHASE_SECS, "a model")
     trial.submit(recordings.SHORT).wait()
-    wait_until(lambda: any(children_named(trial.stage.workers(), WORDS[Part.FFMPEG])), PHASE_SECS, "ffmpeg")
+    wait_until(lambda: any(children_named(trial.stage.workers(), WORDS[Part.DECODER])), PHASE_SECS, "decoder")
 
 
 def _loading(trial: "Trial") -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from gpu_worker.audio.ffmpeg import ffmpeg
 from tests.faults.matrix.checking import Spoken
+from tests.support.ffmpeg import ffmpeg
 from tests.support.http import AUDIO, EXPECTED
 
 

@@ -34,11 +34,11 @@ HEAD = """# Faults: what dies, when, and what becomes of the jobs
 
 {date}, commit {commit}, on {machine}: `{command}`, {minutes:.0f} minutes. **{passed} of {count} cells passed.**
 
-Real processes, the demo model and its real engine, a real ffmpeg, real signals. Each cell is a system of its own on loopback,
+Real processes, the demo model and its real engine, the real decoder, real signals. Each cell is a system of its own on loopback,
 with an ack deadline of 2 s unless it says otherwise: jobs are brought into the phase, an event proves that they are in it, the signal goes to a process
 id, and then everything must be done, told and tidied up. After that one more job must be done as ever.
 
-- **KILL**: kill -9, then started again, as a supervisor does it. For the engine and ffmpeg the worker is that supervisor.
+- **KILL**: kill -9, then started again, as a supervisor does it. For the engine and the decoder the worker is that supervisor.
 - **TERM**: an orderly stop. Another gateway or worker is there already; nats-server and `up` are away for 5 s.
 - **STOP+CONT**: frozen for 5 s, longer than the ack deadline. Another gateway or worker is there. Of `up` the whole tree.
 - **restart**: an orderly stop, and started again at once; of `up` by Ctrl-C, of the engine by unload and load.
@@ -58,7 +58,7 @@ back fails by that. After an orderly stop of `up` a job that was given back wait
 does not keep over its own restart that a message was given back.
 
 How the phases are reached: uploading, by a client that stops half-way; queued and loading, by a gate before the real engine;
-preparing, by a real ffmpeg that reads at twice the speed of playing; transcribing, at the first segment of 73 s of speech;
+preparing, by the real decoder, held to twice the speed of playing; transcribing, at the first segment of 73 s of speech;
 ending, by a proxy between worker and nats-server that holds the terminal event (for `up`: at that event), or the
 acknowledgement; webhook pending, by a receiver that refuses the first try.
 """

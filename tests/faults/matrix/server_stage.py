@@ -50,7 +50,7 @@ class ServerStage:
                 return (busy or self.workers())[:1]
             case Part.NATS:
                 pids = [self.system.nats.pid]
-            case Part.ENGINE | Part.FFMPEG:
+            case Part.ENGINE | Part.DECODER:
                 return [*children_named(self.workers(), WORDS[part])][:1]
             case Part.UP:
                 raise ValueError("`up` has a stage of its own")

@@ -1,6 +1,5 @@
 """What the real processes of a cell have in common, whoever starts them (server_stage.py, up_stage.py)."""
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -9,8 +8,8 @@ from typing import Protocol
 
 import psutil
 
-from gpu_worker.audio.ffmpeg import ffmpeg
 from tests.faults.matrix.cells import Cell, Part, Phase
+from tests.support.decoders import SLOW
 
 ROOT = Path(__file__).parents[3]
 GATED_ENGINE = Path(__file__).with_name("gated_engine.py")
@@ -69,20 +68,12 @@ def environment(cell: Cell, folder: Path) -> dict[str, str]:
         "LOG_LEVEL": "info",
     }
     if cell.phase is Phase.PREPARING:
-        env["PATH"] = f"{_slow_ffmpeg(folder / 'bin')}:{os.environ['PATH']}"
+        env["DECODER_COMMAND"] = SLOW
     return env
 
 
-def _slow_ffmpeg(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    program = folder / "ffmpeg"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(ffmpeg())} -readrate {FFMPEG_RATE} "$@"\n')
-    program.chmod(0o755)
-    return folder
-
-
 def children_named(processes: list[psutil.Process], word: str) -> Iterator[psutil.Process]:
-    """Their descendants with this word in the command line, engines and ffmpeg for example."""
+    """Their descendants with this word in the command line, engines and decoders for example."""
     for process in processes:
         try:
             for child in process.children(recursive=True):
@@ -92,5 +83,5 @@ def children_named(processes: list[psutil.Process], word: str) -> Iterator[psuti
             continue
 
 
-WORDS = {Part.ENGINE: GATED_ENGINE.name, Part.FFMPEG: "_whitelist"}
-"""By which the children of a worker are known. Of ffmpeg one of its arguments: before it is ffmpeg it is our script."""
+WORDS = {Part.ENGINE: GATED_ENGINE.name, Part.DECODER: "slow_decoder"}
+"""By which the children of a worker are known."""

@@ -44,7 +44,7 @@ def _end(stage: Stage, cell: Cell, signalled: Callable[[], None]) -> None:
     stage.is_asked_to_end(victim.pid)
     victim.send_signal(_signal_of(cell))
     signalled()
-    if cell.part in (Part.ENGINE, Part.FFMPEG):
+    if cell.part in (Part.ENGINE, Part.DECODER):
         return  # the worker must see to it
     stage.has_ended(cell)
     if cell.fault is Fault.TERM and cell.part in (Part.NATS, Part.UP):

@@ -1,0 +1,196 @@
+"""One track, decoded from its first packet to its last: frames are put on the player's clock, mixed, and written."""
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Stream
+from numpy.typing import NDArray
+
+from gpu_worker.audio.decoder import container as containers
+from gpu_worker.audio.decoder import lengths
+from gpu_worker.audio.decoder.container import Ends, Undecodable
+from gpu_worker.audio.decoder.frames import Frames
+from gpu_worker.audio.decoder.output import Output
+from gpu_worker.audio.decoder.protocol import Order, Report, TrackFacts
+from gpu_worker.audio.decoder.timeline import Timeline, origin_secs
+from gpu_worker.pcm import SAMPLE_RATE
+from schemas.errors import ErrorCode
+
+Samples = NDArray[np.float32]
+
+IMPLAUSIBLE_AFTER_SECS, IMPLAUSIBLE_BYTES_PER_SEC = 3600.0, 8.0
+"""Longer sound from fewer bytes is no recording: codecs for radio need 56 a second, FLAC of silence at 8 kHz 27."""
+
+
+class TrackDecoding:
+    """One pass over one track."""
+
+    def __init__(self, order: Order, ends: Ends, source: InputContainer, track: TrackFacts) -> None:
+        self._order, self._source, self._track = order, source, track
+        self._stream = source.streams.audio[track.number - 1]
+        self._ends = ends
+        self._declared = self._declared_by_container()
+        self._pictures = source.streams.video[:1]
+        """Some containers have one length for all tracks. There the picture tells whether the file was cut off."""
+        self._pictures_end = 0.0
+        name = containers.short_name(source)
+        self._origin = origin_secs(name, (source.start_time or 0) / av.time_base)
+        self._timeline = Timeline(self._origin, self._declared)
+        self._output = Output(order)
+        self._frames: Frames | None = None
+        self._tick = float(self._stream.time_base or 0)
+        self._skipped = 0
+        """Samples that are still to be left out, because they lie before 0:00."""
+        self._decoded = self._bytes = self._errors = 0
+        self._last_is_bad = False
+
+    def run(self, tracks: list[TrackFacts], silent: list[int]) -> Report:
+        """Decode the track. Raises Undecodable, OSError."""
+        self._decode()
+        self._flush()
+        if self._decoded == 0:
+            raise self._nothing()
+        samples = round(self._timeline.cursor * SAMPLE_RATE)
+        done = self._output.finish(samples)
+        return Report(
+            container=containers.short_name(self._source),
+            tracks=tracks,
+            track=self._track.number,
+            files=done.paths,
+            samples=samples,
+            declared_secs=self._declared,
+            track_declared_secs=self._track_declared(),
+            reached_secs=max(self._timeline.cursor, self._pictures_end),
+            decoded_samples=self._decoded,
+            decoder_errors=self._errors - self._last_is_bad,
+            ends_inside=self._ends_inside(),
+            silent_tracks=silent,
+            level_db=done.level_db,
+            gain_db=done.gain_db,
+            channels_differ=done.differ,
+            channels_same=done.same,
+        )
+
+    def _decode(self) -> None:
+        """Decode packet by packet. A damaged packet is counted, and the next one tried."""
+        packets = self._source.demux(self._stream, *self._pictures)
+        while True:
+            try:
+                for packet in packets:
+                    if packet.stream is not self._stream and packet.stream.type == "video":
+                        self._saw_picture(packet)
+                        continue
+                    for frame in packet.decode():
+                        if isinstance(frame, av.AudioFrame):
+                            self._take(frame)
+                    if packet.size:
+                        self._bytes += packet.size
+                        self._last_is_bad = packet.is_corrupt
+                        self._errors += self._last_is_bad
+                    self._check_length()
+                return
+            except av.FFmpegError:
+                self._errors, self._last_is_bad = self._errors + 1, True
+
+    def _check_length(self) -> None:
+        copies = self._track.channels if self._order.split else 1
+        if self._timeline.cursor * copies > self._order.max_secs:
+            each = f", {copies} channels together" if copies > 1 else ""
+            message = f"The audio is longer than the {self._order.max_secs:.0f} seconds that are allowed here{each}."
+            raise Undecodable(ErrorCode.AUDIO_TOO_LONG, message)
+
+    def _saw_picture(self, packet: "av.Packet[Stream]") -> None:
+        if packet.pts is not None and packet.time_base is not None:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin
+            self._pictures_end = max(self._pictures_end, end)
+
+    def _take(self, frame: av.AudioFrame) -> None:
+        """Put one frame behind the others, and silence before it where the container has none."""
+        silence = self._timeline.silence_before(None if frame.pts is None else frame.pts * self._tick)
+        frames = self._frames
+        if frames is None or silence or not frames.takes(frame):
+            frames = self._begin(frame, silence)
+        self._decoded += frame.samples
+        self._timeline.advance(frame.samples / frames.rate)
+        if frames.add(frame):
+            for block in frames.blocks():
+                self._write(block, frames)
+
+    def _begin(self, frame: av.AudioFrame, silence: float) -> Frames:
+        """Begin a run of frames, behind so many seconds of silence; negative where its beginning lies before 0:00."""
+        self._flush()
+        containers.check_sound(frame.sample_rate, frame.layout.nb_channels)
+        frames = self._frames = Frames(frame)
+        self._output.begin(frames.channels)
+        if silence > 0:
+            silence = min(silence, self._order.max_secs + 1 - self._timeline.cursor)
+            self._output.silence(silence)
+        elif silence < 0:
+            # What comes before 0:00 is not heard.
+            before = min(round(-silence * frames.rate), frame.samples)
+            self._skipped += before
+            silence = -before / frames.rate
+        self._timeline.advance(silence)
+        return frames
+
+    def _flush(self) -> None:
+        """Write what is gathered."""
+        frames, self._frames = self._frames, None
+        if frames is not None:
+            for block in frames.rest():
+                self._write(block, frames)
+
+    def _write(self, block: Samples, frames: Frames) -> None:
+        self._check_plausible(frames.rate)
+        skipped = min(self._skipped, block.shape[1])
+        self._skipped -= skipped
+        if skipped < block.shape[1]:
+            self._output.sound(block[:, skipped:], frames.rate, frames.layout)
+
+    def _check_plausible(self, rate: int) -> None:
+        secs = self._decoded / rate
+        if secs > IMPLAUSIBLE_AFTER_SECS and self._bytes < secs * IMPLAUSIBLE_BYTES_PER_SEC:
+            message = f"The file claims more than {secs / 3600:.0f} h of sound in {self._bytes:,} bytes, which no recording has."
+            raise Undecodable(ErrorCode.AUDIO_UNDECODABLE, message)
+
+    def _declared_by_container(self) -> float | None:
+        if self._wav_has_wrong_size():
+            return None
+        if (secs := lengths.wav_secs(self._ends.head)) is not None:
+            return secs
+        duration = self._source.duration
+        if duration is None or duration <= 0:
+            return None
+        secs = duration / av.time_base
+        context = self._stream.codec_context
+        bit_rate = context.bit_rate if context else None
+        return None if lengths.is_guess(secs, self._source.size, bit_rate) else secs
+
+    def _wav_has_wrong_size(self) -> bool:
+        is_wav = self._order.raw is None and containers.short_name(self._source) == "wav"
+        return is_wav and lengths.has_wrong_size(self._ends.head, self._ends.size)
+
+    def _track_declared(self) -> float | None:
+        stream = self._stream
+        if self._declared is None or stream.duration is None or stream.time_base is None:
+            return self._declared
+        if lengths.wav_secs(self._ends.head) == self._declared:
+            # FFmpeg says of a WAV that was cut off how much is left.
+            return self._declared
+        return min(
+            self._declared,
+            float(((stream.start_time or 0) + stream.duration) * stream.time_base) - self._origin,
+        )
+
+    def _ends_inside(self) -> bool:
+        if self._wav_has_wrong_size():
+            return False
+        return self._last_is_bad or (
+            containers.short_name(self._source) == "ogg" and lengths.ends_inside_ogg_page(self._ends.tail)
+        )
+
+    def _nothing(self) -> Undecodable:
+        if self._errors:
+            message = f"The audio track ({self._track.codec}) is damaged: nothing in it can be decoded."
+            return Undecodable(ErrorCode.AUDIO_UNDECODABLE, message)
+        return Undecodable(ErrorCode.AUDIO_EMPTY, "The file has an audio track, but no sound in it.")
