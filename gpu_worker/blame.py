@@ -57,7 +57,7 @@ def was_sent_away(exit_status: int) -> bool:
 
 
 def fault_of_exit(exit_status: int) -> Fault:
-    """Return whose fault it is that ffmpeg or an engine has ended with this status, which is not 0."""
+    """Return whose fault it is that a child process has ended with this status, which is not 0."""
     return Fault.MACHINE if was_sent_away(exit_status) or exit_status in CANNOT_START else Fault.FILE
 
 

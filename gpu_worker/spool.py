@@ -14,7 +14,7 @@ from pathlib import Path
 PREFIX = "whisper-jetstream-"
 LOCK = "lock"
 PROBE_BYTES = 1024 * 1024
-"""Bytes of the test write: more than ffmpeg leaves unwritten on a full disk."""
+"""Bytes of the test write: more than a decoder leaves unwritten on a full disk."""
 ABANDONED_SECS = 24 * 3600.0
 """Age at which a folder without a lock is removed. A younger one may be just being created."""
 
