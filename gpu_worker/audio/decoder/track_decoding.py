@@ -22,6 +22,10 @@ IMPLAUSIBLE_AFTER_SECS, IMPLAUSIBLE_BYTES_PER_SEC = 3600.0, 8.0
 """Longer sound from fewer bytes is no recording: codecs for radio need 56 a second, FLAC of silence at 8 kHz 27."""
 
 
+WITH_EMPTY_FRAMES = frozenset({"amr_nb", "amr_wb", "amrnb", "amrwb"})
+"""Telephone codecs whose frames may say that nobody speaks, for which FFmpeg has an error and no samples."""
+
+
 class TrackDecoding:
     """One pass over one track."""
 
@@ -90,7 +94,8 @@ class TrackDecoding:
                     self._check_length()
                 return
             except av.FFmpegError:
-                self._errors, self._last_is_bad = self._errors + 1, True
+                if self._track.codec not in WITH_EMPTY_FRAMES:
+                    self._errors, self._last_is_bad = self._errors + 1, True
 
     def _check_length(self) -> None:
         copies = self._track.channels if self._order.split else 1
