@@ -101,8 +101,9 @@ def _is_truncated(report: Report) -> bool:
 
 def _truncated(report: Report, ended: float) -> str:
     declared = report.track_declared_secs
-    of = f" of the {declared:.1f} that it declares" if declared is not None and declared > ended else ""
-    return f"The file ends early: it has only {ended:.1f} seconds{of}."
+    if declared is not None and is_short(declared, ended):
+        return f"The file ends early: it has only {ended:.1f} seconds of the {declared:.1f} that it declares."
+    return f"The file was cut off: it ends after {ended:.1f} seconds, in the middle of its data."
 
 
 def _is_damaged(report: Report) -> bool:

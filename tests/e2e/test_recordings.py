@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.recordings.bench import Bench
-from tests.recordings.catalogue import CATALOGUE, Recording
+from tests.recordings.catalogue import CATALOGUE
 from tests.recordings.judging import complaints
+from tests.recordings.recording import Recording
 from tests.support.ffmpeg import carried
 from tests.support.http import finish, submit
 from tests.support.system import Gateway, System

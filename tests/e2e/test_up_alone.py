@@ -190,7 +190,7 @@ def test_what_cannot_be_made_ends_a_process_in_a_sentence(
     env = environment | change | {"NATS_URL": nats_process.url}
     begun = time.monotonic()
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20, check=False)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 10  # no wait for a server or a restart comes before the check
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert sentence in done.stderr.strip().splitlines()[-1]

@@ -16,6 +16,8 @@ from tests.support.http import events, submit
 from tests.support.system import Gateway, System
 
 DOCKER_SECS = 10
+AT_ONCE_SECS = 5
+"""Below the time that an orderly end may take."""
 PIECE = b"x" * 65536
 
 
@@ -137,7 +139,7 @@ def test_a_second_signal_ends_it_at_once(system: System) -> None:
         time.sleep(0.5)
         begun = time.monotonic()
         assert gateway.stop(signal.SIGINT) == 128 + signal.SIGINT
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < AT_ONCE_SECS
     system.nats.thaw()
     assert "Traceback" not in gateway.log.read_text()
 
@@ -153,5 +155,5 @@ def test_event_streams_end_at_once_and_none_begins(system: System) -> None:
         begun = time.monotonic()
         gateway.send(signal.SIGTERM)
         assert list(stream) == []
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < AT_ONCE_SECS
         assert gateway.wait(DOCKER_SECS) == 0

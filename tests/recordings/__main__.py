@@ -13,8 +13,9 @@ from typing import Any
 
 from standalone import models
 from tests.recordings.bench import Bench
-from tests.recordings.catalogue import CATALOGUE, Recording
+from tests.recordings.catalogue import CATALOGUE
 from tests.recordings.judging import complaints
+from tests.recordings.recording import Recording
 from tests.support.ffmpeg import carried, on_path
 from tests.support.http import finish, submit
 from tests.support.system import Gateway, System

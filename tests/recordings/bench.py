@@ -34,6 +34,11 @@ class Bench:
         """Return the phrases, encoded."""
         return self.run("-i", str(self.base), *options, to=to)
 
+    def piped(self, kind: str, *options: str) -> bytes:
+        """Return the phrases as ffmpeg writes them into a pipe. `kind` is its name of the format. Raises CalledProcessError."""
+        command = [self.program, "-nostdin", "-v", "error", "-i", str(self.base), *options, "-f", kind, "-"]
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
     def filtered(self, filters: str, to: str, *options: str) -> bytes:
         """Return the phrases behind a filter of ffmpeg."""
         return self.run("-i", str(self.base), "-filter_complex", filters, *options, to=to)

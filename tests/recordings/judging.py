@@ -3,7 +3,7 @@
 from difflib import SequenceMatcher
 from typing import Any
 
-from tests.recordings.catalogue import Recording
+from tests.recordings.recording import Recording
 
 TOLERANCE_SECS = 0.35
 """Of the start of a phrase. Lossy codecs add padding, and whisper's times are rounded."""

@@ -1,5 +1,6 @@
 """The container: it is opened, and says what is in it. Nothing is decoded here."""
 
+from functools import cache
 from typing import IO
 
 import av
@@ -7,11 +8,13 @@ import msgspec
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from gpu_worker.audio.decoder import lengths, sentences
+from gpu_worker.audio.decoder import headers, sentences
 from gpu_worker.audio.decoder.protocol import RawFormat, TrackFacts
 from schemas.errors import ErrorCode
 from schemas.recordings import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 
+UNKNOWN = "unknown"
+"""Name of a codec that FFmpeg has no decoder for."""
 LABEL_CHARS = 200
 """Titles are clipped to this. They are shown, and decide nothing."""
 HEAD_BYTES, TAIL_BYTES = 256 * 1024, 128 * 1024
@@ -28,31 +31,34 @@ class Undecodable(Exception):
 
 
 class _Readable:
-    """A file as PyAV reads it. A damaged container makes FFmpeg seek to places that are none, which is no error of the disk."""
+    """A file as PyAV reads it, with other first bytes where those that it has are wrong.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.read, self.tell = file.read, file.tell
-        self._seek = file.seek
+    A damaged container makes FFmpeg seek to places that are none, which is no error of the disk.
+    """
+
+    def __init__(self, file: IO[bytes], head: bytes) -> None:
+        self._file, self._head = file, head
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        """Read on."""
+        at = self._file.tell()
+        data = self._file.read(size)
+        if at >= len(self._head):
+            return data
+        known = self._head[at : at + len(data)]
+        return known + data[len(known) :]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Return the new position; -1 where it cannot be."""
         try:
-            return self._seek(offset, whence)
+            return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):
             return -1
 
 
-NAMELESS = {
-    "g722": "g722",
-    "722": "g722",
-    "g729": "g729",
-    "tco": "g723_1",
-    "sbc": "sbc",
-    "msbc": "sbc",
-    "aptx": "aptx",
-    "aptxhd": "aptx_hd",
-}
-"""Formats without a mark of their own, by what names of files end with, and FFmpeg's names of their demuxers."""
+RAW_ENDINGS = frozenset({"al", "sb", "sw", "ub", "ul", "uw"})
+"""Of samples without a header, which FFmpeg would read as 44,100 a second: the option `format` is for them."""
 
 
 class Ends(msgspec.Struct, frozen=True):
@@ -77,22 +83,54 @@ def ends_of(file: IO[bytes]) -> Ends:
 def open_container(file: IO[bytes], ends: Ends, raw: RawFormat | None, ending: str = "") -> InputContainer:
     """Open the container. `ending` is what the file's name ends with. Raises Undecodable."""
     head, options = ends.head, dict(NO_PROTOCOL)
-    if raw is not None:
-        options |= {"sample_rate": str(raw.sample_rate), "ch_layout": f"{raw.channels} channels"}
-    elif lengths.has_wrong_size(head, ends.size):
-        options["ignore_length"] = "1"
     if not head:
         raise Undecodable(ErrorCode.AUDIO_EMPTY, "The file is empty.")
-    if (kind := sentences.refused_kind(head)) is not None and raw is None:
+    if raw is not None:
+        options |= {"sample_rate": str(raw.sample_rate), "ch_layout": f"{raw.channels} channels"}
+        source = _open(file, head, raw.name, options)
+    elif (kind := sentences.refused_kind(head)) is not None:
         raise Undecodable(ErrorCode.AUDIO_UNDECODABLE, f"The file is {kind}, which is not read here.")
-    names = [raw.name] if raw else [None, *([NAMELESS[ending]] if ending in NAMELESS else [])]
-    for name in names:
-        file.seek(0)
+    else:
+        if headers.has_wrong_size(head, ends.size):
+            options["ignore_length"] = "1"
+        source = _open(file, headers.with_sizes(head, ends.size), None, options)
+        if source is None or not source.streams.audio:
+            # Some formats without a mark of their own look like an elementary stream of pictures.
+            source = _by_ending(file, head, ending) or source
+    if source is None:
+        raise Undecodable(ErrorCode.AUDIO_UNDECODABLE, sentences.cannot_be_read(head + ends.tail, ending))
+    return source
+
+
+def _open(file: IO[bytes], head: bytes, name: str | None, options: dict[str, str]) -> InputContainer | None:
+    file.seek(0)
+    try:
+        return av.open(_Readable(file, head), "r", format=name, options=options)
+    except (av.FFmpegError, ValueError):
+        return None
+
+
+def _by_ending(file: IO[bytes], head: bytes, ending: str) -> InputContainer | None:
+    """Open a file by what its name ends with; None where there is no sound in it."""
+    for name in _formats_by_ending().get(ending, ()):
+        source = _open(file, head, name, NO_PROTOCOL)
+        if source is not None and source.streams.audio:
+            return source
+    return None
+
+
+@cache
+def _formats_by_ending() -> dict[str, list[str]]:
+    """Return the names of FFmpeg's demuxers by what names of files end with."""
+    table: dict[str, list[str]] = {}
+    for name in sorted(av.formats_available):
         try:
-            return av.open(_Readable(file), "r", format=name, options=options)
-        except (av.FFmpegError, ValueError) as error:
-            reason = error
-    raise Undecodable(ErrorCode.AUDIO_UNDECODABLE, sentences.cannot_be_read(head + ends.tail)) from reason
+            endings = av.ContainerFormat(name, "r").extensions
+        except ValueError:
+            continue  # It can only be written.
+        for ending in endings - RAW_ENDINGS:
+            table.setdefault(ending, []).append(name)
+    return table
 
 
 def tracks(container: InputContainer, head: bytes) -> list[TrackFacts]:
@@ -105,8 +143,16 @@ def tracks(container: InputContainer, head: bytes) -> list[TrackFacts]:
     return found
 
 
+def check_track(track: TrackFacts, container: str) -> None:
+    """Check that there is a decoder for a track, and that it declares what a recording can be. Raises Undecodable."""
+    if track.codec == UNKNOWN:
+        message = f"There is no decoder here for the sound of this file (format {container})."
+        raise Undecodable(ErrorCode.AUDIO_UNDECODABLE, message)
+    check_sound(track.sample_rate, track.channels)
+
+
 def check_sound(sample_rate: int, channels: int) -> None:
-    """Check that a track or a frame declares what a recording can be. Raises Undecodable."""
+    """Check that a frame declares what a recording can be. Raises Undecodable."""
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         what = f"a sample rate of {sample_rate:,} Hz"
     elif not 1 <= channels <= MAX_CHANNELS:
@@ -136,7 +182,7 @@ def _facts(number: int, stream: AudioStream) -> TrackFacts:
     title = stream.metadata.get("title")
     return TrackFacts(
         number=number,
-        codec=context.codec.canonical_name if context else "unknown",
+        codec=context.codec.canonical_name if context else UNKNOWN,
         channels=context.channels if context else 0,
         layout=context.layout.name[:LABEL_CHARS] if context else "",
         sample_rate=(context.sample_rate or 0) if context else 0,

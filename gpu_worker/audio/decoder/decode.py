@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from av.container import InputContainer
+
 from gpu_worker.audio.decoder import container
 from gpu_worker.audio.decoder.container import Undecodable
 from gpu_worker.audio.decoder.protocol import Order, Report, TrackFacts
@@ -50,18 +52,18 @@ def _decode(order: Order, number: int, silent: list[int]) -> Report:
         ends = container.ends_of(file)
         with container.open_container(file, ends, order.raw, _ending(order)) as source:
             found = container.tracks(source, ends.head)
-            return TrackDecoding(order, ends, source, _track(found, number)).run(found, list(silent))
+            return TrackDecoding(order, ends, source, _track(found, number, source)).run(found, list(silent))
 
 
 def _ending(order: Order) -> str:
     return Path(order.source).suffix.removeprefix(".").lower()
 
 
-def _track(found: list[TrackFacts], number: int) -> TrackFacts:
+def _track(found: list[TrackFacts], number: int, source: InputContainer) -> TrackFacts:
     """Return the wanted track. Raises Undecodable where it is not there or is no recording."""
     if number > len(found):
         message = f"The file has no audio track {number}: it has {len(found)}."
         raise Undecodable(ErrorCode.TRACK_MISSING, message)
     track = found[number - 1]
-    container.check_sound(track.sample_rate, track.channels)
+    container.check_track(track, container.short_name(source))
     return track

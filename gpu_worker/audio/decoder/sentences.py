@@ -36,6 +36,10 @@ OTHERS = {
     rb"\A\x7fELF|\AMZ": "a program",
 }
 """Files that people send by mistake."""
+SAMPLES = frozenset(
+    {"raw", "pcm", "s8", "s16", "s16le", "s24", "s32", "f32", "sw", "sb", "ul", "al", "ulaw", "alaw", "vox"}
+)
+"""What names of files with samples alone end with."""
 MP4 = rb"\A....(?:ftyp|mdat|free|skip|wide)"
 
 
@@ -44,8 +48,8 @@ def refused_kind(head: bytes) -> str | None:
     return _first(PLAYLISTS, head)
 
 
-def cannot_be_read(head: bytes) -> str:
-    """Return why a file that begins like this cannot be opened."""
+def cannot_be_read(head: bytes, ending: str) -> str:
+    """Return why a file that begins like this, and whose name ends like this, cannot be opened."""
     kind = _first(OTHERS, head)
     if kind is not None:
         return f"The file is {kind}, not a recording."
@@ -53,6 +57,8 @@ def cannot_be_read(head: bytes) -> str:
         return "The file is an MP4 or MOV that has no readable index (moov): it was not finished, or cut off."
     if not head.strip(b"\0"):
         return "The file has only zeros where a recording begins."
+    if ending in SAMPLES:
+        return "The file has no header. Samples without one need the options `format`, `sample_rate` and `channel_count`."
     return "The file is in no format that is known here, or so damaged that its beginning cannot be read."
 
 

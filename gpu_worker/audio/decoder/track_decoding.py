@@ -7,8 +7,10 @@ from av.stream import Stream
 from numpy.typing import NDArray
 
 from gpu_worker.audio.decoder import container as containers
-from gpu_worker.audio.decoder import lengths
+from gpu_worker.audio.decoder import headers, lengths
 from gpu_worker.audio.decoder.container import Ends, Undecodable
+from gpu_worker.audio.decoder.damage import Damage
+from gpu_worker.audio.decoder.declaration import Declaration
 from gpu_worker.audio.decoder.frames import Frames
 from gpu_worker.audio.decoder.output import Output
 from gpu_worker.audio.decoder.protocol import Order, Report, TrackFacts
@@ -33,20 +35,21 @@ class TrackDecoding:
         self._order, self._source, self._track = order, source, track
         self._stream = source.streams.audio[track.number - 1]
         self._ends = ends
-        self._declared = self._declared_by_container()
+        self._is_cut = order.raw is None and headers.is_cut(ends.head, ends.size)
+        self._declared = Declaration(order, ends, source, self._stream)
         self._pictures = source.streams.video[:1]
         """Some containers have one length for all tracks. There the picture tells whether the file was cut off."""
-        self._pictures_end = 0.0
+        self._pictures_end = self._empty_until = 0.0
         name = containers.short_name(source)
         self._origin = origin_secs(name, (source.start_time or 0) / av.time_base)
-        self._timeline = Timeline(self._origin, self._declared)
+        self._timeline = Timeline(self._origin, self._declared.secs)
         self._output = Output(order)
         self._frames: Frames | None = None
         self._tick = float(self._stream.time_base or 0)
         self._skipped = 0
         """Samples that are still to be left out, because they lie before 0:00."""
-        self._decoded = self._bytes = self._errors = 0
-        self._last_is_bad = False
+        self._decoded = self._bytes = 0
+        self._damage = Damage()
 
     def run(self, tracks: list[TrackFacts], silent: list[int]) -> Report:
         """Decode the track. Raises Undecodable, OSError."""
@@ -54,6 +57,7 @@ class TrackDecoding:
         self._flush()
         if self._decoded == 0:
             raise self._nothing()
+        self._silence(self._empty_until - self._timeline.cursor)
         samples = round(self._timeline.cursor * SAMPLE_RATE)
         done = self._output.finish(samples)
         return Report(
@@ -62,11 +66,11 @@ class TrackDecoding:
             track=self._track.number,
             files=done.paths,
             samples=samples,
-            declared_secs=self._declared,
-            track_declared_secs=self._track_declared(),
+            declared_secs=self._declared.secs,
+            track_declared_secs=self._declared.track_secs(self._origin),
             reached_secs=max(self._timeline.cursor, self._pictures_end),
             decoded_samples=self._decoded,
-            decoder_errors=self._errors - self._last_is_bad,
+            decoder_errors=self._damage.inside,
             ends_inside=self._ends_inside(),
             silent_tracks=silent,
             level_db=done.level_db,
@@ -83,19 +87,32 @@ class TrackDecoding:
                 for packet in packets:
                     if packet.stream is not self._stream and packet.stream.type == "video":
                         self._saw_picture(packet)
-                        continue
-                    for frame in packet.decode():
-                        if isinstance(frame, av.AudioFrame):
-                            self._take(frame)
-                    if packet.size:
-                        self._bytes += packet.size
-                        self._last_is_bad = packet.is_corrupt
-                        self._errors += self._last_is_bad
+                    else:
+                        self._saw_sound(packet)
                     self._check_length()
                 return
             except av.FFmpegError:
-                if self._track.codec not in WITH_EMPTY_FRAMES:
-                    self._errors, self._last_is_bad = self._errors + 1, True
+                # The container itself is damaged here.
+                self._damage.undecodable()
+
+    def _saw_sound(self, packet: "av.Packet[Stream]") -> None:
+        self._bytes += packet.size
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            if self._track.codec in WITH_EMPTY_FRAMES:
+                self._empty_until = self._end_of(packet)
+            elif packet.size:
+                # An empty packet only brings a new header.
+                self._damage.undecodable()
+            return
+        for frame in frames:
+            if isinstance(frame, av.AudioFrame):
+                self._take(frame)
+        if packet.size and packet.is_corrupt:
+            self._damage.incomplete()
+        elif packet.size:
+            self._damage.good()
 
     def _check_length(self) -> None:
         copies = self._track.channels if self._order.split else 1
@@ -105,9 +122,13 @@ class TrackDecoding:
             raise Undecodable(ErrorCode.AUDIO_TOO_LONG, message)
 
     def _saw_picture(self, packet: "av.Packet[Stream]") -> None:
-        if packet.pts is not None and packet.time_base is not None:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin
-            self._pictures_end = max(self._pictures_end, end)
+        self._pictures_end = max(self._pictures_end, self._end_of(packet))
+
+    def _end_of(self, packet: "av.Packet[Stream]") -> float:
+        """Return where a packet ends on the player's clock; 0 where nobody knows."""
+        if packet.pts is None or packet.time_base is None:
+            return 0.0
+        return float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin
 
     def _take(self, frame: av.AudioFrame) -> None:
         """Put one frame behind the others, and silence before it where the container has none."""
@@ -127,16 +148,20 @@ class TrackDecoding:
         containers.check_sound(frame.sample_rate, frame.layout.nb_channels)
         frames = self._frames = Frames(frame)
         self._output.begin(frames.channels)
-        if silence > 0:
-            silence = min(silence, self._order.max_secs + 1 - self._timeline.cursor)
-            self._output.silence(silence)
-        elif silence < 0:
+        if silence < 0:
             # What comes before 0:00 is not heard.
             before = min(round(-silence * frames.rate), frame.samples)
             self._skipped += before
-            silence = -before / frames.rate
-        self._timeline.advance(silence)
+            self._timeline.advance(-before / frames.rate)
+        self._silence(silence)
         return frames
+
+    def _silence(self, secs: float) -> None:
+        """Put silence behind what there is; nothing where `secs` is not positive."""
+        secs = min(secs, self._order.max_secs + 1 - self._timeline.cursor)
+        if secs > 0:
+            self._output.silence(secs)
+            self._timeline.advance(secs)
 
     def _flush(self) -> None:
         """Write what is gathered."""
@@ -158,44 +183,17 @@ class TrackDecoding:
             message = f"The file claims more than {secs / 3600:.0f} h of sound in {self._bytes:,} bytes, which no recording has."
             raise Undecodable(ErrorCode.AUDIO_UNDECODABLE, message)
 
-    def _declared_by_container(self) -> float | None:
-        if self._wav_has_wrong_size():
-            return None
-        if (secs := lengths.wav_secs(self._ends.head)) is not None:
-            return secs
-        duration = self._source.duration
-        if duration is None or duration <= 0:
-            return None
-        secs = duration / av.time_base
-        context = self._stream.codec_context
-        bit_rate = context.bit_rate if context else None
-        return None if lengths.is_guess(secs, self._source.size, bit_rate) else secs
-
-    def _wav_has_wrong_size(self) -> bool:
-        is_wav = self._order.raw is None and containers.short_name(self._source) == "wav"
-        return is_wav and lengths.has_wrong_size(self._ends.head, self._ends.size)
-
-    def _track_declared(self) -> float | None:
-        stream = self._stream
-        if self._declared is None or stream.duration is None or stream.time_base is None:
-            return self._declared
-        if lengths.wav_secs(self._ends.head) == self._declared:
-            # FFmpeg says of a WAV that was cut off how much is left.
-            return self._declared
-        return min(
-            self._declared,
-            float(((stream.start_time or 0) + stream.duration) * stream.time_base) - self._origin,
-        )
-
     def _ends_inside(self) -> bool:
-        if self._wav_has_wrong_size():
+        if self._is_cut:
+            return True
+        if self._declared.has_wrong_size or self._track.codec.startswith(lengths.BLOCKS):
             return False
-        return self._last_is_bad or (
+        return self._damage.at_end or (
             containers.short_name(self._source) == "ogg" and lengths.ends_inside_ogg_page(self._ends.tail)
         )
 
     def _nothing(self) -> Undecodable:
-        if self._errors:
+        if self._damage.any:
             message = f"The audio track ({self._track.codec}) is damaged: nothing in it can be decoded."
             return Undecodable(ErrorCode.AUDIO_UNDECODABLE, message)
         return Undecodable(ErrorCode.AUDIO_EMPTY, "The file has an audio track, but no sound in it.")
