@@ -158,7 +158,7 @@ async def decoded(content: bytes, folder: Path, name: str) -> tuple[Path, int]:
 
 async def run_bare(engine: EngineProcess, pcm: Path, samples: int) -> float:
     """Seconds in whisper_full."""
-    job = Transcribe(call=0, pcm_path=str(pcm), spans=[(0, samples)], options=TranscribeOptions(), prompt="")
+    job = Transcribe(call=0, pcm_path=str(pcm), spans=[(0, samples)], options=TranscribeOptions(), said=[])
     async for reply in engine.transcribe(job):
         if isinstance(reply, Finished):
             return reply.engine_secs

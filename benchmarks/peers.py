@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 
 from benchmarks.harness import Bench
-from gpu_worker.engine.whisper_cpp.engine import CONTEXT_TOKENS
+from gpu_worker.engine.whisper_cpp.prompts import SAID_TOKENS
 from gpu_worker.settings import WorkerSettings
 
 WHISPER_SERVER, WHISPER_CLI = os.environ.get("WHISPER_SERVER", ""), os.environ.get("WHISPER_CLI", "")
@@ -33,7 +33,7 @@ def _options(bench: Bench) -> list[str]:
         "-bo",
         "5",
         "-mc",
-        str(CONTEXT_TOKENS),
+        str(SAID_TOKENS + 1),
     ]
 
 

@@ -25,6 +25,8 @@ Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 """A moment with its time zone; RFC 3339 in JSON."""
 MAX_WORDS = 10_000
 """Limit of the words of one segment. whisper has at most 224 tokens for one."""
+MAX_TOKENS = 10_000
+"""Limit of the tokens of one segment."""
 MAX_WEBHOOK_EVENTS = 16
 """Limit of the list of events: more than there are, for later versions."""
 
@@ -94,6 +96,18 @@ class Segment(msgspec.Struct, kw_only=True, frozen=True):
     words: Annotated[list[Word], msgspec.Meta(max_length=MAX_WORDS)] | None = None
     channel: Count | None = None
     """Which channel was speaking, counted from 1; with `channels=split` only."""
+    language: Label | None = None
+    """Its language; with `language_changes` and `channels=split` only."""
+    temperature: float = 0.0
+    """At which it was decoded: above the option where whisper had to try again."""
+    avg_logprob: float = 0.0
+    """Mean of the natural logarithms of the probabilities of its tokens."""
+    compression_ratio: float = 0.0
+    """Bytes of its text by bytes of its text compressed by zlib: text that repeats itself has a high one."""
+    no_speech_prob: float = 0.0
+    """From 0 to 1: how sure the voice detector is that nobody speaks in it."""
+    tokens: Annotated[list[Count], msgspec.Meta(max_length=MAX_TOKENS)] = []
+    """Ids of its text tokens in the vocabulary of the model."""
 
 
 class Timings(msgspec.Struct, kw_only=True, frozen=True):
@@ -118,6 +132,12 @@ class Timings(msgspec.Struct, kw_only=True, frozen=True):
     encode: float = 0.0
     tokens: float = 0.0
     """The decoder: evaluation and choice of tokens."""
+    windows: Count = 0
+    """Number of windows of up to 30 s that were encoded."""
+    generated: Count = 0
+    """Number of text tokens."""
+    fallbacks: Count = 0
+    """Attempts at a window that were given up for a higher temperature."""
     publish: float = 0.0
     """Waiting for segments and commits to be stored."""
 

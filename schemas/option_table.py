@@ -67,8 +67,12 @@ def _values(kind: Type) -> str:
             return "; ".join(_values(each) for each in types if not isinstance(each, NoneType))
         case EnumType(cls=cls):
             return ", ".join(f"`{member.value}`" for member in cls)
-        case IntType(ge=low, le=high) | FloatType(ge=low, le=high):
-            return f"{low:,} to {high:,}" if isinstance(high, int) else f"{low:g} to {high:g}"
+        case IntType(ge=int(low), le=int(high)):
+            return f"{low:,} to {high:,}"
+        case FloatType(ge=float() | int() as low, le=float() | int() as high):
+            return f"{low:,g} to {high:,g}"
+        case FloatType(gt=float() | int() as low, le=float() | int() as high):
+            return f"above {low:,g}, to {high:,g}"
         case StrType(max_length=256):
             return "a word"
         case StrType(max_length=int(length)):

@@ -8,7 +8,7 @@ from schemas.errors import ErrorCode, RequestError
 from schemas.inputs import SUBMISSION, Unreadable
 from schemas.jobs import VERSION, JobRequest, Timestamp, WebhookEvent
 from schemas.languages import AUTO, LANGUAGES
-from schemas.options import Task, TranscribeOptions
+from schemas.options import LEAST_TEMPERATURE_INC, Task, TranscribeOptions
 from schemas.recordings import MAX_CHANNELS, MIX, SPLIT, SampleFormat, channel_number
 from schemas.urls import is_http_url
 
@@ -101,6 +101,9 @@ def check(request: JobRequest) -> None:
         detail = f"webhook_events: {', '.join(unknown)} is none of {', '.join(WebhookEvent)}."
         raise RequestError(ErrorCode.INVALID_OPTION, detail, "webhook_events")
     _check_source(request.options)
+    if 0 < request.options.temperature_inc < LEAST_TEMPERATURE_INC:
+        detail = f"temperature_inc is 0, which tries each window once, or at least {LEAST_TEMPERATURE_INC}."
+        raise RequestError(ErrorCode.INVALID_OPTION, detail, "temperature_inc")
     language = request.options.language
     if language != AUTO and language not in LANGUAGES:
         detail = f"{language!r} is no language code known to whisper; `{AUTO}` detects it."

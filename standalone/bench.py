@@ -90,7 +90,7 @@ async def measure(
 
 async def _prepare(path: Path, folder: Path, worker: WorkerSettings) -> Audio:
     decoded = await decode(path, folder, limits=worker.decode_limits(), command=worker.decoder())
-    portions = await find_portions(decoded, worker, use_vad=True)
+    portions = await find_portions(decoded, worker.plan(), (0, decoded.samples), use_vad=True)
     if not portions:
         raise ClientError(f"nobody speaks in {path.name}: there is nothing to measure")
     stretches = [piece.stretch for portion in portions for piece in portion]
@@ -141,6 +141,9 @@ async def _figures(
         mel_secs=median(lambda call: call.mel_secs),
         encode_secs=median(lambda call: call.encode_secs),
         tokens_secs=median(lambda call: call.tokens_secs),
+        windows=int(median(lambda call: call.windows)),
+        tokens=int(median(lambda call: call.generated)),
+        fallbacks=int(median(lambda call: call.fallbacks)),
     )
 
 
@@ -153,7 +156,7 @@ async def _run(engine: EngineProcess, audio: Audio, beam_size: int) -> list[Fini
             pcm_path=str(audio.pcm),
             spans=stretch,
             options=TranscribeOptions(language=language, beam_size=beam_size),
-            prompt="",
+            said=[],
         )
         async for reply in engine.transcribe(job):
             if isinstance(reply, Rejected):

@@ -14,6 +14,10 @@ class EngineFigures(msgspec.Struct, kw_only=True, frozen=True):
     mel_secs: float = 0.0
     encode_secs: float = 0.0
     tokens_secs: float = 0.0
+    windows: int = 0
+    tokens: int = 0
+    fallbacks: int = 0
+    """Attempts at a window that were given up for a higher temperature."""
     failure: str | None = None
     """Why there are no figures, such as too little VRAM; None where there are."""
 
@@ -58,6 +62,7 @@ def table(report: Report) -> str:
         speed = f"{run.rtf:.4f} ({1 / run.rtf:.0f} x real time)" if run.rtf else "-"
         parts = f"{run.mel_secs:>11.3f}  {run.encode_secs:>7.3f}  {run.tokens_secs:>7.3f}"
         lines.append(f"{head}{run.secs:>7.3f}  {speed:<20}  {parts}")
+        lines.append(f"{'':<23}{run.windows} windows, {run.tokens} tokens, {run.fallbacks} fallbacks")
     service = report.service
     share = f"{100 * service.added_secs / (service.secs - service.added_secs):.0f} %"
     lines += [

@@ -19,6 +19,9 @@ PARTS = {
 }
 """Field to label, in the order of a job's life. Publishing overlaps with the engine, so that the sum may be too large."""
 
+COUNTS = {"windows": "windows", "generated": "tokens", "fallbacks": "fallbacks"}
+"""Field to label of what is counted and has no seconds. A recording that runs into fallback again and again is seen by these."""
+
 COLOURS = (
     "#1f77b4", "#aec7e8", "#17becf", "#9edae5", "#98df8a", "#7f7f7f",
     "#c7c7c7", "#ffbb78", "#d62728", "#ff7f0e", "#8c564b", "#9467bd",
@@ -35,6 +38,11 @@ def parts(timings: Mapping[str, float | None]) -> dict[str, float]:
     inside = known.get("mel", 0.0) + known.get("encode", 0.0) + known.get("tokens", 0.0)
     known["rest of the engine"] = max(0.0, known.get("engine", 0.0) - inside)
     return {label: known.get(name, 0.0) for name, label in PARTS.items()}
+
+
+def counts(timings: Mapping[str, float | None]) -> dict[str, int]:
+    """Return what was counted, by its label."""
+    return {label: int(timings.get(name) or 0) for name, label in COUNTS.items()}
 
 
 def plot(jobs: Mapping[str, Mapping[str, float | None]]) -> bytes:
@@ -61,7 +69,9 @@ def plot(jobs: Mapping[str, Mapping[str, float | None]]) -> bytes:
             width = secs / widest * (WIDTH - LEFT - RIGHT)
             SubElement(_rect(svg, x, y + 4, width, BAR - 8, colour), "title").text = f"{label}: {secs:.3g} s"
             x += width
+        counted = ", ".join(f"{count} {label}" for label, count in counts(jobs[name]).items())
         _text(svg, x + 6, y + BAR / 2, f"{sum(bar.values()):.3g}", 12)
+        _text(svg, LEFT - 8, y + BAR / 2 + 12, counted, 9, "end")
     for number, (label, colour) in enumerate(zip(PARTS.values(), COLOURS, strict=True)):
         x, y = LEFT + number % COLUMNS * 180, bottom + 30 + number // COLUMNS * LINE
         _rect(svg, x, y - 10, 12, 12, colour)
@@ -80,7 +90,7 @@ def _text(svg: Element, x: float, y: float, text: str, size: int, anchor: str = 
 
 
 def table(jobs: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Return a table with a line for each part and a column for each job."""
+    """Return a table with a line for each part and each count, and a column for each job."""
     bars = {name: parts(timings) for name, timings in jobs.items()}
     widths = [max(len(name), 9) for name in bars]
     lines = [" " * 20 + "  ".join(f"{name:>{width}}" for name, width in zip(bars, widths, strict=True))]
@@ -89,4 +99,9 @@ def table(jobs: Mapping[str, Mapping[str, float | None]]) -> str:
             f"{bar[label]:>{width}.4f}" for bar, width in zip(bars.values(), widths, strict=True)
         )
         lines.append(f"{label:<20}{secs}")
+    for label in COUNTS.values():
+        found = (
+            f"{counts(timings)[label]:>{width}}" for timings, width in zip(jobs.values(), widths, strict=True)
+        )
+        lines.append(f"{label:<20}{'  '.join(found)}")
     return "\n".join(lines)

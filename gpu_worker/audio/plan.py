@@ -6,6 +6,7 @@ import msgspec
 
 from gpu_worker.audio.stretches import Stretch
 from gpu_worker.audio.verdict import Findings
+from gpu_worker.audio.voice import Voice
 from gpu_worker.pcm import SAMPLE_BYTES, SAMPLE_RATE
 
 
@@ -15,6 +16,8 @@ class Piece(msgspec.Struct, kw_only=True, frozen=True):
     pcm: Path
     """A file of samples (gpu_worker/pcm.py) in the job's spool folder."""
     stretch: Stretch
+    voice: Voice
+    """Where somebody speaks in this file."""
     channel: int | None = None
     """The channel that is in this file, counted from 1, where each is transcribed by itself."""
 

@@ -2,7 +2,7 @@
 
 A **span** is a piece of the file, (first sample, sample behind the last). A **stretch** is what one call of the engine gets:
 spans joined together, about two minutes in all. Long pauses lie between spans and are never computed on. A stretch ends in a
-pause, or, where nobody pauses, at the quietest moment of its second half. The same input always gives the same stretches, so that
+pause, or, where nobody pauses, at the quietest moment of its last twenty seconds. The same input always gives the same stretches, so that
 a job can be resumed by counting them.
 """
 
@@ -23,16 +23,24 @@ class PlanSettings(msgspec.Struct, kw_only=True, frozen=True):
 
     target_secs: float = 120.0
     """The longest stretch."""
+    slack_secs: float = 20.0
+    """How much shorter a stretch may be for the sake of a pause. Each stretch ends with a window of whisper's that is not full."""
     speech: float = 0.5
     """Speech begins where the probability rises to this value."""
     silence: float = 0.35
     """Speech ends where the probability falls below this value. Both are Silero's own defaults."""
+    faint: float = 0.015
+    """Speech that begins softly has at least this value; where nobody speaks the probability is lower."""
+    reach_secs: float = 0.8
+    """How long it may be that faint."""
     min_speech_secs: float = 0.1
     """Shorter speech is taken for a click, and left out."""
     longest_pause_secs: float = 2.0
     """A longer pause is cut out. A shorter one is kept, because it tells whisper where a sentence ends."""
     pad_secs: float = 0.4
     """How much audio around speech is kept, because words begin and end softly."""
+    least_pad_secs: float = 0.1
+    """How much is kept before the softest beginning."""
 
 
 Stretch = list[Span]
@@ -40,25 +48,25 @@ Stretch = list[Span]
 
 
 def plan(
-    activity: NDArray[np.float32], samples: int, settings: PlanSettings, *, skip: bool = True
+    activity: NDArray[np.float32], part: Span, settings: PlanSettings, *, skip: bool = True
 ) -> list[Stretch]:
-    """Return the stretches of a file of `samples` samples.
+    """Return the stretches of a part of a file.
 
-    `activity` has one value per WINDOW: the probability of speech, or the loudness where `skip` is False. Then nothing is left
-    out, and `activity` only says where a cut does least harm.
+    `activity` has the probability of speech of each WINDOW of the file. Where `skip` is False nothing is left out, and `activity`
+    only says where a cut does least harm.
     """
-    spans = speech_spans(activity, samples, settings) if skip else ([(0, samples)] if samples else [])
-    target = int(settings.target_secs * SAMPLE_RATE)
+    spans = within(speech_spans(activity, part[1], settings), part) if skip else [part]
+    target, slack = (int(secs * SAMPLE_RATE) for secs in (settings.target_secs, settings.slack_secs))
     stretches: list[Stretch] = []
     current: Stretch = []
     for start, end in spans:
         while end - start > target - length(current):
             room = target - length(current)
-            if length(current) >= target // 2:
+            if room <= slack:
                 stretches.append(current)
                 current = []
                 continue
-            cut = quietest(activity, start + max(room // 2, 1), start + room)
+            cut = quietest(activity, start + max(room - slack, 1), start + room)
             stretches.append([*current, (start, cut)])
             start, current = cut, []
         current.append((start, end))
@@ -68,7 +76,7 @@ def plan(
 
 
 def plan_channels(
-    activities: list[NDArray[np.float32]], samples: int, settings: PlanSettings, *, skip: bool = True
+    activities: list[NDArray[np.float32]], part: Span, settings: PlanSettings, *, skip: bool = True
 ) -> list[list[Stretch]]:
     """Return the stretches of each channel, cut at the same times: a list with one stretch per channel for each of these times.
 
@@ -76,40 +84,61 @@ def plan_channels(
     nothing in that time.
     """
     if len(activities) == 1:
-        return [[stretch] for stretch in plan(activities[0], samples, settings, skip=skip)]
+        return [[stretch] for stretch in plan(activities[0], part, settings, skip=skip)]
     together: NDArray[np.float32] = np.max(np.stack(activities), axis=0)
-    whole = plan(together, samples, settings, skip=skip)
-    spans = [speech_spans(activity, samples, settings) if skip else [(0, samples)] for activity in activities]
-    return [[_within(stretch, of_channel) for of_channel in spans] for stretch in whole]
+    whole = plan(together, part, settings, skip=skip)
+    spans = [speech_spans(activity, part[1], settings) if skip else [part] for activity in activities]
+    return [
+        [within(of_channel, (stretch[0][0], stretch[-1][1])) for of_channel in spans] for stretch in whole
+    ]
 
 
-def _within(stretch: Stretch, spans: list[Span]) -> Stretch:
-    """Return the parts of `spans` that lie in the time of a stretch."""
-    begin, end = stretch[0][0], stretch[-1][1]
+def within(spans: list[Span], part: Span) -> list[Span]:
+    """Return the parts of `spans` that lie in a part of the file."""
+    begin, end = part
     return [(max(first, begin), min(last, end)) for first, last in spans if first < end and last > begin]
 
 
 def speech_spans(activity: NDArray[np.float32], samples: int, settings: PlanSettings) -> list[Span]:
     """Return where there is speech, padded, and joined across pauses up to `longest_pause_secs`."""
     pad, pause = int(settings.pad_secs * SAMPLE_RATE), int(settings.longest_pause_secs * SAMPLE_RATE)
+    least = int(settings.least_pad_secs * SAMPLE_RATE)
     shortest = settings.min_speech_secs * SAMPLE_RATE
     spans: list[Span] = []
-    for first, last in _hysteresis(activity, settings):
+    sure = runs(activity, settings)
+    for (first, last), (soft, _) in zip(sure, with_beginnings(sure, activity, settings), strict=True):
         start, end = first * WINDOW, min(last * WINDOW, samples)
         if end - start < shortest:
             continue
         joins = bool(spans) and start - (spans[-1][1] - pad) <= pause
-        spans.append((spans.pop()[0] if joins else max(0, start - pad), end + pad))
+        begin = max(0, min(start - pad, soft * WINDOW - least))
+        spans.append((spans.pop()[0] if joins else max(begin, spans[-1][1] if spans else 0), end + pad))
     return [(start, min(end, samples)) for start, end in spans]
 
 
-def _hysteresis(activity: NDArray[np.float32], settings: PlanSettings) -> list[Span]:
+def runs(activity: NDArray[np.float32], settings: PlanSettings) -> list[Span]:
     """Return runs of windows that begin at `speech` and last until the probability falls below `silence`."""
     decided = np.where(activity >= settings.speech, 1, np.where(activity < settings.silence, 0, -1))
     decided = np.concatenate([[0], decided, [0]])
     known = np.maximum.accumulate(np.where(decided >= 0, np.arange(decided.size), 0))
     edges = np.diff(decided[known])
     return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+
+
+def with_beginnings(sure: list[Span], activity: NDArray[np.float32], settings: PlanSettings) -> list[Span]:
+    """Return runs with the windows before them that are at least `faint`: the detector is late for words that begin softly.
+
+    A run begins earlier by `reach_secs` at the most, and by no more than a third of the pause before it.
+    """
+    faint, reach = activity >= settings.faint, int(settings.reach_secs * SAMPLE_RATE) // WINDOW
+    found: list[Span] = []
+    for number, (first, last) in enumerate(sure):
+        pause = (first - sure[number - 1][1]) // 3 if number else first
+        low = first - min(reach, pause)
+        while first > low and faint[first - 1]:
+            first -= 1
+        found.append((first, last))
+    return found
 
 
 def quietest(activity: NDArray[np.float32], start: int, end: int) -> int:
@@ -128,17 +157,13 @@ def length(stretch: Stretch) -> int:
     return sum(end - start for start, end in stretch)
 
 
-def file_seconds(stretch: Stretch, seconds: float, *, is_end: bool) -> float:
-    """Convert a time in the joined stretch to the time in the file, both in seconds.
-
-    At a joint, an end belongs to the piece before it, and a start to the piece behind it.
-    """
+def file_seconds(stretch: Stretch, seconds: float) -> float:
+    """Convert a time in the joined stretch to the time in the file, both in seconds. A joint belongs to the piece before it."""
     sample = seconds * SAMPLE_RATE
     for start, end in stretch:
-        size = end - start
-        if sample < size or (is_end and sample <= size):
+        if sample <= end - start:
             return round((start + sample) / SAMPLE_RATE, 3)
-        sample -= size
+        sample -= end - start
     return round(stretch[-1][1] / SAMPLE_RATE, 3)
 
 

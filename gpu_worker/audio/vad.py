@@ -82,12 +82,3 @@ def speech_probabilities(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float
 def _fresh() -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
     """Return the model's states and its context before the first sample."""
     return [np.zeros(STATE, np.float32), np.zeros(STATE, np.float32)], np.zeros(CONTEXT, np.float32)
-
-
-def loudness(pcm: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the root mean square of each WINDOW samples: where a cut does least harm when VAD is off. Blocking."""
-    found = []
-    for block in pcm:
-        windows = block.reshape(-1, WINDOW)
-        found.append(np.sqrt(np.mean(windows * windows, axis=1)))
-    return np.concatenate(found).astype(np.float32) if found else np.zeros(0, np.float32)

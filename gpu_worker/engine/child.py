@@ -116,6 +116,7 @@ def serve(channel: Channel, engine: Engine) -> None:
             raise TypeError("a model is loaded already")
         is_aborted = partial(channel.is_aborted, job.call)
         channel.end_call(engine.transcribe(job, read_audio(job), channel.send, is_aborted))
+        engine.prepare()
 
 
 def main() -> None:

@@ -39,6 +39,9 @@ class Engine(Protocol):
     def backend(self) -> str:
         """Name of the device that computes, as the status shows it; `cpu` where no GPU is used."""
 
+    def prepare(self) -> None:
+        """Do what the next call needs and can be done before it is known. Called while nobody waits."""
+
     def transcribe(
         self,
         job: Transcribe,

@@ -9,7 +9,6 @@ import struct
 
 import msgspec
 
-from schemas.jobs import Word
 from schemas.options import TranscribeOptions
 
 LENGTH = struct.Struct("<I")
@@ -32,6 +31,14 @@ class Load(Command, kw_only=True, frozen=True, tag="load"):
     flash_attn: bool = True
 
 
+class SaidSegment(msgspec.Struct, kw_only=True, frozen=True):
+    """A segment before this call."""
+
+    text: str
+    secs: float
+    """Its length."""
+
+
 class Transcribe(Command, kw_only=True, frozen=True, tag="transcribe"):
     """Transcribe one stretch of a job."""
 
@@ -43,8 +50,8 @@ class Transcribe(Command, kw_only=True, frozen=True, tag="transcribe"):
     """(first sample, sample behind the last) of each piece. The pieces are joined in this order."""
     options: TranscribeOptions
     """The job's options. `language` is already the one that was found in an earlier stretch of the job."""
-    prompt: str
-    """The prompt of this call: that of the options, followed by the end of the text so far."""
+    said: list[SaidSegment]
+    """The last segments so far, oldest first. They come behind the prompt of the options."""
 
 
 class Abort(Command, kw_only=True, frozen=True, tag="abort"):
@@ -72,13 +79,35 @@ class LoadFailed(Reply, kw_only=True, frozen=True, tag="load_failed"):
     reason: str
 
 
+class HeardWord(msgspec.Struct, kw_only=True, frozen=True):
+    """One word. Times as in SegmentFound."""
+
+    start: float
+    end: float
+    text: str
+    probability: float
+    tokens: list[int] = []
+    """Ids of its tokens in the vocabulary of the model."""
+
+
 class SegmentFound(Reply, kw_only=True, frozen=True, tag="segment"):
     """One segment. Times are seconds from the start of the joined pieces, and never behind their end."""
 
     start: float
     end: float
-    text: str
-    words: list[Word] | None
+    words: list[HeardWord]
+    """All of its text, spaces included."""
+    language: str | None = None
+    """Code of the language in which the call is decoded."""
+    temperature: float = 0.0
+    """At which it was decoded."""
+    avg_logprob: float = 0.0
+    """Mean of the natural logarithms of the probabilities of its tokens."""
+
+    @property
+    def text(self) -> str:
+        """The text, with whisper's leading space."""
+        return "".join(word.text for word in self.words)
 
 
 class ProgressMade(Reply, kw_only=True, frozen=True, tag="progress"):
@@ -99,6 +128,12 @@ class Finished(Reply, kw_only=True, frozen=True, tag="finished"):
     encode_secs: float = 0.0
     tokens_secs: float = 0.0
     """The share of the decoder in `engine_secs`, sampling included."""
+    windows: int = 0
+    """Windows of up to 30 s that were encoded."""
+    generated: int = 0
+    """Text tokens in the segments."""
+    fallbacks: int = 0
+    """Attempts at a window that were given up for a higher temperature."""
     idle_secs: float | None = None
     """Time since the end of the previous call; None for the first call."""
 
@@ -112,6 +147,8 @@ class Rejected(Reply, kw_only=True, frozen=True, tag="rejected"):
 
     reason: str
     fatal: bool
+    is_option: bool = False
+    """Whether it is an option of the job that this model cannot carry out; `reason` is a whole sentence then."""
 
 
 AnyCommand = Load | Transcribe | Abort

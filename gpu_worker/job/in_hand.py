@@ -19,11 +19,12 @@ from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.job.burying import request_of
 from gpu_worker.job.claim import Claim
+from gpu_worker.job.listening import EngineRefused
 from gpu_worker.job.preparing import prepare
 from gpu_worker.job.settling import Settling
 from gpu_worker.job.storage import JobStorage
 from gpu_worker.job.timings import Waits, timings
-from gpu_worker.job.transcription import EngineRefused, Transcription
+from gpu_worker.job.transcription import Transcription
 from gpu_worker.model.loading import OutOfVram
 from gpu_worker.model.model import ModelUnavailable, Stopped
 from gpu_worker.workplace import Workplace
@@ -219,8 +220,7 @@ class JobInHand:
             except ModelUnavailable as why:
                 return JobError(code=ErrorCode.MODEL_UNAVAILABLE, message=str(why))
             except EngineRefused as why:
-                message = f"whisper.cpp refused the audio: {why}."
-                return JobError(code=ErrorCode.TRANSCRIPTION_FAILED, message=message)
+                return JobError(code=why.code, message=str(why))
 
     async def _transcribe(self, engine: EngineProcess, plan: Plan) -> JobError | None:
         """Claim the job and transcribe what is not transcribed yet."""

@@ -14,10 +14,13 @@ from gpu_worker.audio import decoding as audio
 from gpu_worker.audio import vad
 from gpu_worker.audio.decoding import Decoded
 from gpu_worker.audio.plan import Piece, Plan, Portion
-from gpu_worker.audio.stretches import plan_channels
+from gpu_worker.audio.stretches import PlanSettings, Span, plan_channels
+from gpu_worker.audio.voice import Voice
+from gpu_worker.pcm import SAMPLE_RATE
 from gpu_worker.settings import WorkerSettings
 from schemas.errors import ErrorCode, JobError
 from schemas.jobs import JobRequest
+from schemas.options import TranscribeOptions
 
 
 async def prepare(
@@ -45,7 +48,13 @@ async def prepare(
     finally:
         source.unlink(missing_ok=True)
     times.append(time.monotonic())
-    portions = await find_portions(decoded, settings, request.options.vad)
+    part = part_of(decoded.samples, request.options)
+    if part[0] >= part[1]:
+        message = (
+            f"The recording ends after {decoded.samples / SAMPLE_RATE:.1f} seconds, before `offset_secs`."
+        )
+        return JobError(code=ErrorCode.INVALID_OPTION, message=message)
+    portions = await find_portions(decoded, settings.plan(), part, use_vad=request.options.vad)
     times.append(time.monotonic())
     fetch, decode, plan = (after - before for before, after in itertools.pairwise(times))
     return Plan(
@@ -64,33 +73,45 @@ def ending(filename: str | None) -> str:
     return found[0] if found else ""
 
 
-async def find_portions(decoded: Decoded, settings: WorkerSettings, use_vad: bool) -> list[Portion]:
+def part_of(samples: int, options: TranscribeOptions) -> Span:
+    """Return which samples of a file are to be transcribed. Where the file ends before that, the part ends before it begins."""
+    first = round(options.offset_secs * SAMPLE_RATE)
+    last = samples if options.duration_secs is None else first + round(options.duration_secs * SAMPLE_RATE)
+    return first, min(last, samples)
+
+
+async def find_portions(
+    decoded: Decoded, settings: PlanSettings, part: Span, *, use_vad: bool
+) -> list[Portion]:
     """Return the portions of the decoded audio that the engine gets. Can be cancelled at any time."""
     unwanted = threading.Event()
     try:
-        return await asyncio.to_thread(_look_and_plan, decoded, settings, use_vad, unwanted)
+        return await asyncio.to_thread(_look_and_plan, decoded, settings, part, use_vad, unwanted)
     finally:
         # A thread does not end with the task that waits for it.
         unwanted.set()
 
 
 def _look_and_plan(
-    decoded: Decoded, settings: WorkerSettings, use_vad: bool, unwanted: threading.Event
+    decoded: Decoded, settings: PlanSettings, part: Span, use_vad: bool, unwanted: threading.Event
 ) -> list[Portion]:
     """Read each file once, block by block. Blocking."""
     activities = []
     for pcm in decoded.files:
         with pcm.open("rb") as file:
             blocks = itertools.takewhile(lambda _: not unwanted.is_set(), vad.blocks(file))
-            activities.append(vad.speech_probabilities(blocks) if use_vad else vad.loudness(blocks))
+            activities.append(vad.speech_probabilities(blocks))
     if unwanted.is_set():
         return []
-    planned = plan_channels(activities, decoded.samples, settings.plan(), skip=use_vad)
+    voices = [Voice(activity, settings) for activity in activities]
+    planned = plan_channels(activities, part, settings, skip=use_vad)
     numbered = len(decoded.files) > 1
     return [
         [
-            Piece(pcm=pcm, stretch=stretch, channel=number if numbered else None)
-            for number, (pcm, stretch) in enumerate(zip(decoded.files, portion, strict=True), 1)
+            Piece(pcm=pcm, stretch=stretch, voice=voice, channel=number if numbered else None)
+            for number, (pcm, voice, stretch) in enumerate(
+                zip(decoded.files, voices, portion, strict=True), 1
+            )
             if stretch
         ]
         for portion in planned

@@ -1,79 +1,101 @@
-"""Segments between the engine and the event log: their times, their order, and what the engine is told of them. Pure."""
+"""Segments between the engine and the event log: what they say beside their text, their order, and what was published before. Pure."""
+
+import zlib
 
 import msgspec
 
-from gpu_worker.audio import stretches
 from gpu_worker.audio.plan import Piece
-from gpu_worker.audio.stretches import Stretch
-from gpu_worker.engine.protocol import SegmentFound
-from schemas.jobs import Segment, Word
+from gpu_worker.engine.protocol import SaidSegment, SegmentFound
+from gpu_worker.job.times import Timer
+from gpu_worker.pcm import SAMPLE_RATE
+from schemas.jobs import Segment
+from schemas.options import TranscribeOptions
 
-SHORTEST_SECS = 0.01
-"""Least length of a word: whisper.cpp's own unit of time."""
-PROMPT_TAIL_CHARS = 200
-"""Characters of the text so far that go before the next stretch: about what fits into the engine's context of 64 tokens."""
-PROMPT_SEGMENTS = 20
-"""The last segments that these characters are taken from."""
+SAID_SEGMENTS = 20
+"""The last segments that the engine is told of, of which it takes what it has room for."""
 
 
-def tail(text: str) -> str:
-    """Return the last PROMPT_TAIL_CHARS of a text, from the beginning of a word."""
-    if len(text) <= PROMPT_TAIL_CHARS:
-        return text
-    cut = text[-PROMPT_TAIL_CHARS:]
-    return cut[cut.find(" ") :] if " " in cut else cut
+def said(published: list[Segment], channel: int | None) -> list[SaidSegment]:
+    """Return the last segments of a channel, as the engine is told of them."""
+    last = [segment for segment in published if segment.channel == channel][-SAID_SEGMENTS:]
+    return [SaidSegment(text=segment.text, secs=round(segment.end - segment.start, 3)) for segment in last]
 
 
-def prompt(asked: str, so_far: str) -> str:
-    """Return the prompt of a stretch: the user's prompt and the end of the text so far.
+class Reader:
+    """Makes segments of what the engine finds in one call. Their indexes are given when they are published."""
 
-    It begins with a space, as in OpenAI's own code: without one the first word is split into tokens that whisper has never
-    seen at the beginning of a text.
-    """
-    text = " ".join(f"{asked}{tail(so_far)}".split())
-    return f" {text}" if text else ""
+    def __init__(self, piece: Piece, options: TranscribeOptions, after_secs: float) -> None:
+        """`after_secs` is where the last segment of this channel before the call ends."""
+        self._piece, self._options = piece, options
+        self._timer = Timer(piece, after_secs)
+
+    def segments(self, found: SegmentFound, language: str | None) -> list[Segment]:
+        """Return a segment, or its parts where it lies across a pause that was cut out. `language` is what each is to say."""
+        return [
+            Segment(
+                index=0,
+                start=part.start,
+                end=part.end,
+                text=(text := "".join(word.text for word in part.words)),
+                words=part.words if self._options.words else None,
+                channel=self._piece.channel,
+                language=language,
+                temperature=found.temperature,
+                avg_logprob=found.avg_logprob,
+                compression_ratio=compression_ratio(text),
+                no_speech_prob=self._no_speech(part.start, part.end),
+                tokens=part.tokens,
+            )
+            for part in self._timer.parts(found)
+        ]
+
+    @property
+    def left_out(self) -> float | None:
+        """Where the voice begins that the last segment has no text for, in seconds of the file."""
+        return self._timer.left_out
+
+    def _no_speech(self, start: float, end: float) -> float:
+        heard = self._piece.voice.probability(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE))
+        return round(min(1.0, max(0.0, 1 - heard)), 4)
 
 
-def in_order_of_time(found: list[Segment], last: Segment | None) -> list[Segment]:
-    """Return the segments of several channels as they are published. `last` is the last one that is published already."""
-    left = [segment for segment in found if last is None or _place(segment) > _place(last)]
-    return sorted(left, key=_place)
+def compression_ratio(text: str) -> float:
+    """Return bytes of a text by bytes of the compressed text, as in OpenAI's own code."""
+    raw = text.encode()
+    return round(len(raw) / len(zlib.compress(raw)), 4)
+
+
+def in_order_of_time(found: list[Segment]) -> list[Segment]:
+    """Return the segments of several channels as they are published."""
+    return sorted(found, key=_place)
 
 
 def _place(segment: Segment) -> tuple[float, int]:
     return segment.start, segment.channel or 0
 
 
-def found(reply: SegmentFound, piece: Piece) -> Segment:
-    """Return a segment with the times of the file. Its index is given when it is published."""
-    stretch = piece.stretch
-    start = stretches.file_seconds(stretch, reply.start, is_end=False)
-    end = stretches.file_seconds(stretch, reply.end, is_end=True)
-    words = reply.words
-    if words is not None:
-        end = max(end, round(start + len(words) * SHORTEST_SECS, 3))
-        words = in_order([_in_file(word, stretch) for word in words], start, end)
-    return Segment(index=0, start=start, end=end, text=reply.text, words=words, channel=piece.channel)
+class Differs(Exception):
+    """What is found is not what was published: another engine, or another version, has begun this portion."""
 
 
-def in_order(words: list[Word], start: float, end: float) -> list[Word]:
-    """Return the words of a segment with times that follow each other inside it; none is shorter than SHORTEST_SECS.
+class Published:
+    """The segments of an uncommitted portion that were published before, which are found again in the same order."""
 
-    whisper.cpp guesses the times of tokens. A word may end before it begins, have no length, or lie outside its segment.
-    """
-    found, after = list[Word](), start
-    for number, word in enumerate(words):
-        room = (len(words) - number) * SHORTEST_SECS
-        begin = min(max(word.start, after), end - room)
-        after = min(max(word.end, begin + SHORTEST_SECS), end - room + SHORTEST_SECS)
-        found.append(msgspec.structs.replace(word, start=round(begin, 3), end=round(after, 3)))
-    return found
+    def __init__(self, published: list[Segment], begin_secs: float) -> None:
+        """`begin_secs` is where the portion begins."""
+        self._expected = [segment for segment in published if segment.start >= begin_secs]
+        self._again = 0
 
+    def __bool__(self) -> bool:
+        """Whether any is still to be found."""
+        return self._again < len(self._expected)
 
-def _in_file(word: Word, stretch: Stretch) -> Word:
-    return Word(
-        start=stretches.file_seconds(stretch, word.start, is_end=False),
-        end=stretches.file_seconds(stretch, word.end, is_end=True),
-        text=word.text,
-        probability=word.probability,
-    )
+    def is_again(self, segment: Segment) -> bool:
+        """Whether a segment, found in the order of publishing, is published already. Raises Differs."""
+        if not self:
+            return False
+        expected = self._expected[self._again]
+        if msgspec.structs.replace(segment, index=expected.index) != expected:
+            raise Differs
+        self._again += 1
+        return True

@@ -35,4 +35,10 @@ def timings(
         "tokens": sum(call.tokens_secs for call in calls),
         "publish": publish_secs,
     }
-    return Timings(upload=request.upload_secs, **{name: round(value, 4) for name, value in secs.items()})
+    return Timings(
+        upload=request.upload_secs,
+        windows=sum(call.windows for call in calls),
+        generated=sum(call.generated for call in calls),
+        fallbacks=sum(call.fallbacks for call in calls),
+        **{name: round(value, 4) for name, value in secs.items()},
+    )

@@ -1,44 +1,37 @@
 """One job on the engine, portion by portion: each segment is published when it is found, and each portion is committed.
 
-A published segment is final, because the event log is the transcript. A worker that takes the job over after a crash begins
-behind the last published segment of the first uncommitted portion. Where a portion has several channels, its segments are published
+A published segment is final, because the event log is the transcript. A worker that takes the job over after a crash transcribes the
+first uncommitted portion once more: it finds the segments again that are published, and publishes those behind them. Where another
+engine finds others, it begins behind the last published one instead. Where a portion has several channels, its segments are published
 together when all are found, because they must be in order of time.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
 from broker.patience import patiently
 from gpu_worker.audio import stretches
-from gpu_worker.audio.plan import Piece, Plan, Portion
+from gpu_worker.audio.plan import Plan, Portion
 from gpu_worker.audio.stretches import Stretch
-from gpu_worker.engine.failure import EngineFailure
 from gpu_worker.engine.process import EngineProcess
-from gpu_worker.engine.protocol import Aborted, Finished, ProgressMade, Rejected, SegmentFound, Transcribe
-from gpu_worker.job import segments
+from gpu_worker.engine.protocol import Finished
 from gpu_worker.job.claim import Claim
+from gpu_worker.job.listening import Listening
+from gpu_worker.job.segments import Differs, Published, in_order_of_time
 from gpu_worker.job.storage import JobStorage
-from gpu_worker.model.model import Stopped
 from gpu_worker.pcm import SAMPLE_RATE
 from schemas.events import Progress, SegmentAdded
 from schemas.job_lifecycle import Committed
 from schemas.jobs import Segment
-from schemas.languages import AUTO
-from schemas.recordings import SPLIT
 
 log = logging.getLogger(__name__)
-
-Publish = Callable[[Segment], Awaitable[None]]
-
-
-class EngineRefused(Exception):
-    """The engine refuses this job's audio; the sentence says why."""
 
 
 class Transcription:
@@ -52,19 +45,19 @@ class Transcription:
             raise RuntimeError("the job is not claimed")
         self._record = record = claim.record
         self._plan, self._records, self._log = plan, storage.records, storage.events
-        self._stop, self._grace_secs = stop, abort_grace_secs
+        self._grace_secs = abort_grace_secs
         self._segments = list(claim.segments)
         self._last_seq = claim.last_seq
         self._percent = record.progress
         self._last: tuple[Portion, Finished | None] | None = None
-        self._languages: dict[int | None, str] = {}
-        """The language that was found on each channel."""
-        if record.language is not None and record.request.options.channels != SPLIT:
-            self._languages[None] = record.language
-        self.calls: list[Finished] = []
-        """The last reply of each call of the engine."""
+        self._listening = Listening(record, stop, abort_grace_secs, self._publish_progress_within)
         self.publish_secs = 0.0
         """Seconds of waiting until segments and commits were stored."""
+
+    @property
+    def calls(self) -> list[Finished]:
+        """The last reply of each call of the engine."""
+        return self._listening.calls
 
     async def run(self, engine: EngineProcess) -> None:
         """Transcribe all stretches that are not committed yet, and commit each but the last, whose commit needs no engine.
@@ -73,12 +66,11 @@ class Transcription:
         nats-server is away it waits. Raises Stopped, EngineRefused, EngineFailure; IllegalChange or Conflict where the job
         is not ours any more.
         """
-        done_secs = self._segments[-1].end if self._segments else 0.0
         for number, portion in enumerate(self._plan.portions):
             if number < self._record.committed:
                 continue
             log.info("job %s: stretch %d of %d", self._record.id, number + 1, len(self._plan.portions))
-            finished = await self._transcribe_portion(engine, portion, done_secs)
+            finished = await self._transcribe_portion(engine, portion)
             if number + 1 < len(self._plan.portions):
                 await self._commit(number + 1, portion, finished)
             else:
@@ -89,99 +81,61 @@ class Transcription:
         if self._last is not None:
             await self._commit(len(self._plan.portions), *self._last)
 
-    async def _transcribe_portion(
-        self, engine: EngineProcess, portion: Portion, done_secs: float
-    ) -> Finished | None:
-        """Transcribe what is not published yet, which is behind `done_secs`. Returns the engine's first reply."""
-        if len(portion) == 1:
-            [piece] = portion
-            rest = stretches.after(piece.stretch, done_secs)
-            if not rest:
-                return None
-            piece = msgspec.structs.replace(piece, stretch=rest)
-            return await self._transcribe(engine, piece, 0.0, 1.0, self._publish)
-        found: list[Segment] = []
-        replies = []
+    async def _transcribe_portion(self, engine: EngineProcess, portion: Portion) -> Finished | None:
+        """Transcribe a portion. Returns the engine's first reply that has a language."""
+        begin = min(piece.stretch[0][0] for piece in portion) / SAMPLE_RATE
+        before = [segment for segment in self._segments if segment.start < begin]
+        published = Published(self._segments, begin)
+        try:
+            if len(portion) == 1:
+                return await self._listening.transcribe(
+                    engine, portion[0], before, (0.0, 1.0), partial(self._publish_new, published)
+                )
+            found, finished = await self._all_channels(engine, portion, before)
+            for segment in found:
+                await self._publish_new(published, segment)
+        except Differs:
+            log.info("job %s: another engine has begun this stretch", self._record.id)
+            await engine.give_up(self._grace_secs)
+            return await self._rest(engine, portion)
+        return finished
+
+    async def _rest(self, engine: EngineProcess, portion: Portion) -> Finished | None:
+        """Transcribe what lies behind the last published segment."""
+        last = self._segments[-1]
+        rest = [
+            msgspec.structs.replace(piece, stretch=stretch)
+            for piece in portion
+            if (stretch := stretches.after(piece.stretch, last.end))
+        ]
+        if not rest:
+            return None
+        found, finished = await self._all_channels(engine, rest, self._segments)
+        for segment in found:
+            await self._publish(segment)
+        return finished
+
+    async def _all_channels(
+        self, engine: EngineProcess, portion: Portion, before: list[Segment]
+    ) -> tuple[list[Segment], Finished]:
+        """Return the segments of all channels in order of time, and the first reply that has a language."""
+        found = list[Segment]()
 
         async def keep(segment: Segment) -> None:
             found.append(segment)
 
-        for number, piece in enumerate(portion):
-            share = 1 / len(portion)
-            replies.append(await self._transcribe(engine, piece, number * share, share, keep))
-        last = self._segments[-1] if self._segments else None
-        for segment in segments.in_order_of_time(found, last):
+        share = 1 / len(portion)
+        replies = [
+            await self._listening.transcribe(engine, piece, before, (number * share, share), keep)
+            for number, piece in enumerate(portion)
+        ]
+        first = next((reply for reply in replies if reply.language is not None), replies[0])
+        return in_order_of_time(found), first
+
+    async def _publish_new(self, published: Published, segment: Segment) -> None:
+        """Publish a segment, unless it is published already. Raises Differs."""
+        if not published.is_again(segment):
             await self._publish(segment)
-        return next((reply for reply in replies if reply.language is not None), replies[0])
-
-    async def _transcribe(
-        self, engine: EngineProcess, piece: Piece, done: float, share: float, publish: Publish
-    ) -> Finished:
-        """Transcribe one piece, which is this share of its portion; `done` is the share that is behind us."""
-        async with self._aborting_when_stopped(engine):
-            try:
-                return await self._listen(engine, piece, done, share, publish)
-            except EngineFailure as error:
-                # It ignored the abort, and was killed for that.
-                if self._stop.is_set():
-                    raise Stopped from error
-                raise
-
-    async def _listen(
-        self, engine: EngineProcess, piece: Piece, done: float, share: float, publish: Publish
-    ) -> Finished:
-        async for reply in engine.transcribe(self._order(piece)):
-            match reply:
-                case SegmentFound():
-                    if reply.text.strip():
-                        await publish(segments.found(reply, piece))
-                case ProgressMade(fraction=fraction):
-                    await self._publish_progress_within(piece.stretch, done + fraction * share)
-                case Finished(engine_secs=secs, idle_secs=idle):
-                    self.calls.append(reply)
-                    if reply.language is not None:
-                        self._languages.setdefault(piece.channel, reply.language)
-                    log.debug("engine: %.4f s in whisper_full after %.4f s of idling", secs, idle or 0.0)
-                    return reply
-                case Aborted():
-                    raise Stopped
-                case Rejected(reason=reason, fatal=fatal):
-                    if fatal:
-                        raise await engine.condemn(reason)
-                    raise EngineRefused(reason)
-                case other:
-                    raise EngineRefused(f"unexpected {type(other).__name__}")
-        raise EngineRefused("the engine ended without an answer")
-
-    @asynccontextmanager
-    async def _aborting_when_stopped(self, engine: EngineProcess) -> AsyncIterator[None]:
-        aborting = asyncio.create_task(self._abort_when_stopped(engine), name=f"stop {self._record.id}")
-        try:
-            yield
-        finally:
-            # Not run_in_background: an error of the abort is the engine's death, which the reader of its replies reports.
-            aborting.cancel()
-            await asyncio.wait([aborting])
-
-    async def _abort_when_stopped(self, engine: EngineProcess) -> None:
-        await self._stop.wait()
-        await engine.abort()
-        await asyncio.sleep(self._grace_secs)
-        # It ignored the abort. Whoever reads its replies sees its death.
-        engine.kill()
-
-    def _order(self, piece: Piece) -> Transcribe:
-        options = self._record.request.options
-        if options.language == AUTO and (known := self._languages.get(piece.channel)) is not None:
-            options = msgspec.structs.replace(options, language=known)
-        said = [s.text for s in self._segments if s.channel == piece.channel][-segments.PROMPT_SEGMENTS :]
-        return Transcribe(
-            call=0,
-            pcm_path=str(piece.pcm),
-            spans=piece.stretch,
-            options=options,
-            prompt=segments.prompt(options.prompt, "".join(said)),
-        )
 
     async def _publish(self, segment: Segment) -> None:
         segment = msgspec.structs.replace(segment, index=len(self._segments))
@@ -191,7 +145,7 @@ class Transcription:
     async def _publish_progress_within(self, stretch: Stretch, fraction: float) -> None:
         seconds = fraction * stretches.length(stretch) / SAMPLE_RATE
         await self._publish_progress(
-            int(100 * stretches.file_seconds(stretch, seconds, is_end=True) / self._plan.audio_secs)
+            int(100 * stretches.file_seconds(stretch, seconds) / self._plan.audio_secs)
         )
 
     async def _publish_progress(self, percent: int) -> None:

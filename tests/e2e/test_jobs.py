@@ -425,7 +425,17 @@ def test_timings_say_where_the_time_went(system: System) -> None:
             min(spent[part] for part in ("upload", "fetch", "decode", "plan", "mel", "encode", "tokens")) > 0
         )
         parts = {"queue", "fetch", "decode", "plan", "load", "wait", "engine", "publish"}
-        assert spent.keys() == parts | {"upload", "mel", "encode", "tokens"}
+        assert spent.keys() == parts | {
+            "upload",
+            "mel",
+            "encode",
+            "tokens",
+            "windows",
+            "generated",
+            "fallbacks",
+        }
+        assert (spent["windows"], spent["fallbacks"]) == (1, 0)
+        assert spent["generated"] == sum(len(segment["tokens"]) for segment in job["segments"]) > 5
         created, completed = (datetime.fromisoformat(job[name]) for name in ("created_at", "completed_at"))
         # Some segments are published while the engine goes on: their waits are in both.
         whole = (completed - created).total_seconds()

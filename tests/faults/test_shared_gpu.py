@@ -94,11 +94,16 @@ def test_what_was_found_before_the_memory_ran_out_is_kept(
     job_id = post(gateway.http, ASYNC).json()["job_id"]
     job = finish(gateway.http, job_id)
     assert job["status"] == "done"
-    assert [s["text"] for s in job["segments"]] == [" first half"] * 4 + [" all of it"]
-    times = [s["start"] for s in job["segments"]]
-    assert times == sorted(set(times))
-    assert kinds(gateway, job_id) == ["queued", "started", *["segment"] * 5, "done"]
+    first, second = job["segments"]
+    assert first["text"].startswith(" first half")
+    assert second["text"].startswith(" all of it")
+    assert first["end"] <= second["start"]
+    # Each engine found the first half again, and the last one something else, so that it went on behind it.
+    assert kinds(gateway, job_id) == ["queued", "started", "segment", "segment", "done"]
     assert len(script.starts()) == 5
+    whole, *again, rest = [order.spans for order in script.orders()]
+    assert again == [whole] * 4
+    assert rest[0][0] > whole[0][0]
 
 
 def test_a_waiting_job_is_kept_alive_and_can_be_cancelled(

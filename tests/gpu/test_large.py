@@ -141,7 +141,11 @@ def order(pcm: Path, samples: int, temperature: float) -> Transcribe:
         pcm_path=str(pcm),
         spans=[(0, samples)],
         options=TranscribeOptions(
-            language="en", words=True, beam_size=MAX_BEAM_SIZE, temperature=temperature
+            language="en",
+            words=True,
+            beam_size=MAX_BEAM_SIZE,
+            temperature=temperature,
+            prompt="one two three " * 40,
         ),
-        prompt="one two three " * 40,
+        said=[],
     )

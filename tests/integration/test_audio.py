@@ -33,7 +33,7 @@ async def test_speech_is_found_and_nothing_else(tmp_path: Path, name: str) -> No
     decoded = await audio.decode(AUDIO / name, tmp_path)
     assert decoded.samples / SAMPLE_RATE == pytest.approx(EXPECTED[name]["seconds"], abs=0.2)
     with decoded.files[0].open("rb") as pcm:
-        stretches = plan(vad.speech_probabilities(vad.blocks(pcm)), decoded.samples, PlanSettings())
+        stretches = plan(vad.speech_probabilities(vad.blocks(pcm)), (0, decoded.samples), PlanSettings())
     spans = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for stretch in stretches for start, end in stretch]
     for phrase in EXPECTED[name]["phrases"]:
         assert any(start <= phrase["start"] + 0.1 and end >= phrase["end"] - 0.1 for start, end in spans)
@@ -73,7 +73,7 @@ async def test_a_search_for_speech_that_is_cancelled_ends(
     )
     findings = Findings(duration_secs=36_000, source=source, warnings=())
     decoded = Decoded(files=[tmp_path / "pcm"], samples=samples, findings=findings)
-    searching = asyncio.create_task(find_portions(decoded, WorkerSettings(), use_vad=True))
+    searching = asyncio.create_task(find_portions(decoded, PlanSettings(), (0, samples), use_vad=True))
     async with asyncio.timeout(10):
         await begun.wait()
         searching.cancel()

@@ -46,8 +46,8 @@ def order(pcm: Path, samples: int, language: str = "en", beam_size: int = 5, pro
         call=0,
         pcm_path=str(pcm),
         spans=[(0, samples)],
-        options=TranscribeOptions(language=language, beam_size=beam_size),
-        prompt=prompt,
+        options=TranscribeOptions(language=language, beam_size=beam_size, prompt=prompt),
+        said=[],
     )
 
 

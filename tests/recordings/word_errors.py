@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from gpu_worker.audio.decoding import Decoded, decode
+from gpu_worker.audio.stretches import PlanSettings
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Load, SegmentFound, Transcribe
 from gpu_worker.job.preparing import find_portions
@@ -63,11 +64,9 @@ def plain(source: Path, folder: Path, ours: Decoded) -> Decoded:
 async def words_of(engine: EngineProcess, decoded: Decoded, language: str) -> list[str]:
     """Transcribe as the service does, greedily, because that gives the same text each time."""
     said, options = list[str](), TranscribeOptions(language=language, beam_size=1)
-    for portion in await find_portions(decoded, WorkerSettings(), use_vad=True):
+    for portion in await find_portions(decoded, PlanSettings(), (0, decoded.samples), use_vad=True):
         for piece in portion:
-            order = Transcribe(
-                call=0, pcm_path=str(piece.pcm), spans=piece.stretch, options=options, prompt=""
-            )
+            order = Transcribe(call=0, pcm_path=str(piece.pcm), spans=piece.stretch, options=options, said=[])
             said += [r.text async for r in engine.transcribe(order) if isinstance(r, SegmentFound)]
     return normal("".join(said))
 

@@ -49,7 +49,8 @@ class Script:
 
     def orders(self) -> list[Transcribe]:
         """What the engines were told to transcribe, in order."""
-        lines = (self._folder / "orders").read_bytes().splitlines()
+        file = self._folder / "orders"
+        lines = file.read_bytes().splitlines() if file.exists() else []
         return [msgspec.json.decode(line, type=Transcribe) for line in lines]
 
     def alive(self) -> list[int]:

@@ -27,6 +27,7 @@ from gpu_worker.engine.protocol import (
     AnyCommand,
     AnyReply,
     Finished,
+    HeardWord,
     Load,
     Loaded,
     LoadFailed,
@@ -37,7 +38,6 @@ from gpu_worker.engine.protocol import (
     frame,
 )
 from gpu_worker.pcm import SAMPLE_RATE
-from schemas.jobs import Word
 
 OUT_OF_MEMORY = {
     "load": "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 3094.36 MiB on device 0: "
@@ -47,6 +47,7 @@ OUT_OF_MEMORY = {
 
 
 DROPS, DRIP_SECS = 60, 0.1
+SECS_OF_A_CHARACTER, DOTS = 0.1, " ....."
 
 
 class Engine:
@@ -92,7 +93,7 @@ class Engine:
         seconds = sum(end - start for start, end in job.spans) / SAMPLE_RATE
         half = round(seconds / 2, 2)
         if self._jobs in ("hold", "half"):
-            self._send(SegmentFound(start=0.0, end=half, text=" first half", words=None))
+            self._send(_segment(0.0, half, " first half"))
         self._misbehave("job", self._jobs)
         if self._aborted.is_set():
             self._send(Aborted())
@@ -100,27 +101,18 @@ class Engine:
         if self._jobs == "flood":
             for number in range(3000):
                 at = seconds * number / 3000
-                self._send(SegmentFound(start=at, end=at, text=f" flood {'x' * 700}", words=None))
+                self._send(_segment(at, at, f" flood {'x' * 700}"))
             self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
             return
         if self._jobs == "drip":
             for number in range(DROPS):
                 at = seconds * number / DROPS
-                self._send(
-                    SegmentFound(start=at, end=at + seconds / DROPS, text=f" drop {number}", words=None)
-                )
+                self._send(_segment(at, at + seconds / DROPS, f" drop {number}"))
                 time.sleep(DRIP_SECS)
             self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
             return
         start = half if self._jobs == "hold" else 0.0
-        self._send(
-            SegmentFound(
-                start=start,
-                end=seconds,
-                text=" all of it",
-                words=_words(seconds) if job.options.words else None,
-            )
-        )
+        self._send(_segment(start, seconds, " all of it"))
         self._send(Finished(language="en", language_probability=1.0, engine_secs=0.1))
 
     def _misbehave(self, when: str, how: str) -> None:
@@ -157,12 +149,19 @@ class Engine:
         return command
 
 
-def _words(seconds: float) -> list[Word]:
-    """One at the beginning and one at the end of what was heard."""
-    return [
-        Word(start=0.0, end=0.5, text=" all", probability=0.9),
-        Word(start=seconds - 0.5, end=seconds, text=" of it", probability=0.9),
-    ]
+def _segment(start: float, end: float, text: str) -> SegmentFound:
+    """One segment, with as many dots behind its text as it takes to speak for so long: nothing seems to be left out."""
+    dots = max(0, int((end - start) / SECS_OF_A_CHARACTER) - len(text)) // len(DOTS)
+    words = [f" {word}" for word in text.split()] + [DOTS] * dots
+    secs = (end - start) / len(words)
+    return SegmentFound(
+        start=start,
+        end=end,
+        words=[
+            HeardWord(start=start + secs * n, end=start + secs * (n + 1), text=word, probability=0.9)
+            for n, word in enumerate(words)
+        ],
+    )
 
 
 if __name__ == "__main__":

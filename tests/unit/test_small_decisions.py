@@ -1,11 +1,11 @@
-"""Restart backoff, frames, the prompt's tail."""
+"""Restart backoff, frames, the order of words."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_worker.engine import protocol
-from gpu_worker.job.segments import PROMPT_TAIL_CHARS, SHORTEST_SECS, in_order, prompt, tail
+from gpu_worker.job.times import SHORTEST_SECS, in_order
 from schemas.jobs import Word
 from schemas.options import Task, TranscribeOptions
 from standalone.restarts import MAX_DELAY_SECS, STABLE_SECS, Backoff, death_in_words
@@ -17,12 +17,14 @@ MESSAGES = [
         pcm_path="/p",
         spans=[(0, 5), (7, 9)],
         options=TranscribeOptions(language="auto", task=Task.TRANSLATE, words=True, beam_size=5),
-        prompt="x",
+        said=[protocol.SaidSegment(text=" ü", secs=1.5)],
     ),
     protocol.Abort(call=1),
     protocol.Loaded(backend="cpu", load_secs=0.5),
     protocol.LoadFailed(reason="no"),
-    protocol.SegmentFound(start=0, end=1, text=" ü", words=None),
+    protocol.SegmentFound(
+        start=0, end=1, words=[protocol.HeardWord(start=0, end=1, text=" ü", probability=1)]
+    ),
     protocol.ProgressMade(fraction=0.5),
     protocol.Finished(language="de", language_probability=0.9, engine_secs=1),
     protocol.Aborted(),
@@ -55,28 +57,6 @@ def test_backoff_doubles_to_a_limit_and_forgives_a_stable_life() -> None:
 def test_deaths_are_told_in_words() -> None:
     assert death_in_words("gateway", -9) == "gateway was ended by signal 9"
     assert death_in_words("gateway", 1) == "gateway exited with status 1"
-
-
-def test_the_prompts_tail_begins_at_a_word() -> None:
-    assert tail(" one two") == " one two"
-    assert PROMPT_TAIL_CHARS % len(" abcdef") != 0  # so that the limit is in the middle of a word
-    cut = tail(" abcdef" * 100)
-    assert len(cut) <= PROMPT_TAIL_CHARS
-    assert cut.startswith(" abcdef")
-    assert len(tail("x" * 500)) == PROMPT_TAIL_CHARS
-
-
-@pytest.mark.parametrize(
-    ("asked", "so_far", "expected"),
-    [
-        ("", "", ""),
-        ("", " one two", " one two"),
-        ("Names: Ada", "", " Names: Ada"),
-        ("Names: Ada", " one  two", " Names: Ada one two"),
-    ],
-)
-def test_a_prompt_begins_with_one_space(asked: str, so_far: str, expected: str) -> None:
-    assert prompt(asked, so_far) == expected
 
 
 @given(

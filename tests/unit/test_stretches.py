@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gpu_worker.audio.stretches import WINDOW, PlanSettings, after, file_seconds, length, plan
+from gpu_worker.audio.stretches import WINDOW, PlanSettings, Span, after, file_seconds, length, plan
 from gpu_worker.pcm import SAMPLE_RATE
 
 RATE = SAMPLE_RATE
 DEFAULT = PlanSettings()
 
 
-def activity(*parts: tuple[float, float]) -> tuple[NDArray[np.float32], int]:
-    """(seconds, probability) pairs to probabilities per window and the number of samples."""
+def activity(*parts: tuple[float, float]) -> tuple[NDArray[np.float32], Span]:
+    """(seconds, probability) pairs to probabilities per window and all samples."""
     found = np.concatenate([np.full(round(secs * RATE / WINDOW), p, np.float32) for secs, p in parts])
-    return found, found.size * WINDOW
+    return found, (0, found.size * WINDOW)
 
 
 def seconds(stretch: list[tuple[int, int]]) -> list[tuple[float, float]]:
@@ -27,8 +27,7 @@ def seconds(stretch: list[tuple[int, int]]) -> list[tuple[float, float]]:
 
 def test_silence_is_no_stretch() -> None:
     assert plan(*activity((60, 0.05)), DEFAULT) == []
-    assert plan(np.zeros(0, np.float32), 0, DEFAULT) == []
-    assert plan(np.zeros(0, np.float32), 0, DEFAULT, skip=False) == []
+    assert plan(np.zeros(0, np.float32), (0, 0), DEFAULT) == []
 
 
 def test_speech_is_padded_and_short_pauses_are_kept() -> None:
@@ -52,10 +51,17 @@ def test_clicks_are_no_speech_and_hesitation_is() -> None:
 
 
 def test_stretches_end_in_a_pause_where_there_is_one() -> None:
-    found = plan(*activity((90, 0.9), (1, 0.01), (90, 0.9)), DEFAULT)
+    found = plan(*activity((110, 0.9), (1, 0.01), (90, 0.9)), DEFAULT)
     assert len(found) == 2
-    assert found[0][-1][1] / RATE == pytest.approx(90.5, abs=0.5)
+    assert found[0][-1][1] / RATE == pytest.approx(110.5, abs=0.5)
     assert found[0][-1][1] == found[1][0][0]
+
+
+def test_stretches_of_continuous_speech_are_full() -> None:
+    """Each ends with a window of whisper's that is not full."""
+    sentences = [part for _ in range(300) for part in ((3.7, 0.9), (0.4, 0.1))]
+    lengths = [length(s) / RATE for s in plan(*activity(*sentences), DEFAULT)][:-1]
+    assert sum(lengths) / len(lengths) > 110
 
 
 def test_without_any_pause_the_limit_holds() -> None:
@@ -66,13 +72,12 @@ def test_without_any_pause_the_limit_holds() -> None:
 
 def test_times_in_the_file() -> None:
     stretch = [(10 * RATE, 20 * RATE), (50 * RATE, 60 * RATE)]
-    assert file_seconds(stretch, 0, is_end=False) == 10
-    assert file_seconds(stretch, 9.5, is_end=True) == 19.5
-    assert file_seconds(stretch, 10, is_end=True) == 20
-    assert file_seconds(stretch, 10, is_end=False) == 50
-    assert file_seconds(stretch, 12.25, is_end=False) == 52.25
-    assert file_seconds(stretch, 20, is_end=True) == 60
-    assert file_seconds(stretch, 99, is_end=False) == 60
+    assert file_seconds(stretch, 0) == 10
+    assert file_seconds(stretch, 9.5) == 19.5
+    assert file_seconds(stretch, 10) == 20
+    assert file_seconds(stretch, 12.25) == 52.25
+    assert file_seconds(stretch, 20) == 60
+    assert file_seconds(stretch, 99) == 60
 
 
 def test_the_rest_of_a_stretch() -> None:
@@ -91,15 +96,15 @@ def test_the_rest_of_a_stretch() -> None:
     skip=st.booleans(),
 )
 def test_any_plan_is_sound(parts: list[tuple[float, float]], extra: int, target: float, skip: bool) -> None:
-    probabilities, samples = activity(*parts) if parts else (np.zeros(0, np.float32), 0)
-    samples = max(0, samples - extra)
+    probabilities, (_, samples) = activity(*parts) if parts else (np.zeros(0, np.float32), (0, 0))
+    samples = max(1, samples - extra)
     config = PlanSettings(target_secs=target)
-    stretches = plan(probabilities, samples, config, skip=skip)
+    stretches = plan(probabilities, (0, samples), config, skip=skip)
     spans = [span for stretch in stretches for span in stretch]
     assert all(0 <= start < end <= samples for start, end in spans)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
     assert all(0 < length(s) <= target * RATE for s in stretches)
-    assert stretches == plan(probabilities, samples, config, skip=skip)
+    assert stretches == plan(probabilities, (0, samples), config, skip=skip)
     if skip:
         covered = np.zeros(samples + WINDOW, bool)
         for start, end in spans:

@@ -1,13 +1,16 @@
-"""One loaded whisper.cpp model, called through the C API that pywhispercpp binds.
+"""One loaded whisper.cpp model, called through its C API with a fresh state for each call.
 
-`pywhispercpp.Model.transcribe` is not used: it drops the return code of whisper_full and keeps parameters from call to
-call. Each guard here stands for a trap that was found in whisper.cpp 1.8.5 (docs/adr/0004).
+A text must depend on nothing but audio, options and model, and a state keeps random generators and more from call to call
+(docs/adr/0024). Each guard here stands for a trap that was found in whisper.cpp 1.8.5 (docs/adr/0004).
 """
 
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from gpu_worker.engine.library import CannotOpen, Samples
@@ -21,18 +24,24 @@ from gpu_worker.engine.protocol import (
     Rejected,
     Transcribe,
 )
+from gpu_worker.engine.whisper_cpp import capi
 from gpu_worker.engine.whisper_cpp.binding import pw
 from gpu_worker.engine.whisper_cpp.errors import FATAL, reason
 from gpu_worker.engine.whisper_cpp.log import WhisperLog
+from gpu_worker.engine.whisper_cpp.parameters import parameters
+from gpu_worker.engine.whisper_cpp.prompts import Prompt, prompt_of
 from gpu_worker.engine.whisper_cpp.segments import SegmentReader
+from gpu_worker.engine.whisper_cpp.state import NoMemoryForState, State, Watch, tokenize
 from gpu_worker.pcm import SAMPLE_RATE
 from schemas.languages import AUTO
 from schemas.options import Task, TranscribeOptions
 
 MIN_SAMPLES = 3200
 """whisper.cpp reads behind the end of audio shorter than 201 samples, and ignores audio shorter than 110 ms."""
-CONTEXT_TOKENS, CONTEXT_TOKENS_WITH_PROMPT = 64, 224
-"""Tokens of earlier text before each window: few, because repetition loops feed on them; a long prompt gets the maximum."""
+ENGLISH = "en"
+"""The only language of models that are not multilingual."""
+NO_MEMORY = -7
+"""The return code of whisper_full for the same thing."""
 WARM_UP_SECS = 2
 WARM_UP_TEMPERATURES = (0.0, 0.2)
 """The second one is the first step of whisper's fallback, which allocates memory of its own."""
@@ -47,17 +56,37 @@ class WhisperEngine:
         self._ended_at: float | None = None
         self._log = WhisperLog()
         pw.whisper_log_set(self._log)
-        params = pw.whisper_context_default_params()
+        try:
+            capi.check_layout()
+        except capi.LayoutError as error:
+            raise CannotOpen(str(error)) from error
+        params = capi.lib.whisper_context_default_params()
         params.use_gpu, params.flash_attn = load.use_gpu, load.flash_attn
-        self._context: Any = pw.whisper_init_from_file_with_params(load.model_path, params)
-        if not self._log.loaded:
+        self._context: Any = capi.lib.whisper_init_from_file_with_params_no_state(
+            load.model_path.encode(), params
+        )
+        if not self._context:
             raise CannotOpen(self._log.last_error or "whisper.cpp could not load the model")
+        self._first_time_stamp = int(capi.lib.whisper_token_beg(self._context))
+        self._is_multilingual = bool(capi.lib.whisper_is_multilingual(self._context))
+        self._state: State | None = None
+        """The state of the next call. It is made while nobody waits for it."""
         self._warm_up(load.beam_size)
+        self.prepare()
 
     @property
     def backend(self) -> str:
         """See Engine.backend."""
         return self._log.backend_name()
+
+    def prepare(self) -> None:
+        """See Engine.prepare."""
+        if self._state is None:
+            try:
+                self._state = State(self._context)
+            except NoMemoryForState:
+                # The next call tries again, and tells its caller.
+                sys.stderr.write("there is no memory for the next state\n")
 
     def transcribe(
         self,
@@ -67,85 +96,112 @@ class WhisperEngine:
         is_aborted: Callable[[], bool],
     ) -> LastReply:
         """See Engine.transcribe."""
-        params = self._params(job.options, job.prompt)
-        seconds = audio.size / SAMPLE_RATE
-        reader = SegmentReader(self._context, seconds, job.options.words)
-
-        def on_segment(_context: object, new: int) -> None:
-            count = pw.whisper_full_n_segments(self._context)
-            for index in range(count - new, count):
-                reply(reader.read(index))
-
-        pw.assign_new_segment_callback(params, on_segment)
-        pw.assign_progress_callback(params, lambda percent: reply(ProgressMade(fraction=percent / 100)))
-        pw.assign_abort_callback(params, is_aborted)
-        self._log.detected = None
-        pw.whisper_reset_timings(self._context)
+        if not self._is_multilingual and (wrong := _beyond_english(job.options)) is not None:
+            return Rejected(reason=wrong, fatal=False, is_option=True)
         begun = time.monotonic()
         idle_secs = None if self._ended_at is None else begun - self._ended_at
-        code = self._run(params, audio)
+        self.prepare()
+        state, self._state = self._state, None
+        if state is None:
+            return Rejected(reason=reason(NO_MEMORY), fatal=True)
+        ended = self._call(state, job, audio, reply, is_aborted)
         self._ended_at = time.monotonic()
+        if isinstance(ended, Finished):
+            ended = msgspec.structs.replace(ended, engine_secs=self._ended_at - begun, idle_secs=idle_secs)
+        if not (isinstance(ended, Rejected) and ended.fatal):
+            state.close()
+        return ended
+
+    def _call(
+        self,
+        state: State,
+        job: Transcribe,
+        audio: Samples,
+        reply: Callable[[AnyReply], None],
+        is_aborted: Callable[[], bool],
+    ) -> LastReply:
+        options = job.options
+        reader = SegmentReader(state, audio.size / SAMPLE_RATE, options.temperature, options.temperature_inc)
+
+        def on_segments(new: int) -> None:
+            for segment in reader.new(new):
+                reply(segment)
+
+        watch = Watch(
+            reader.window_begins,
+            on_segments,
+            lambda percent: reply(ProgressMade(fraction=percent / 100)),
+            is_aborted,
+        )
+        self._log.detected = None
+        words = partial(tokenize, self._context)
+        prompt = prompt_of(words, self._first_time_stamp, options.hotwords, options.prompt, job.said)
+        code = self._run(state, options, prompt, audio, watch)
+        if watch.error is not None:
+            raise watch.error
         if is_aborted():
             return Aborted()
         if code != 0:
             return Rejected(reason=reason(code), fatal=code in FATAL)
-        return self._finished(job.options, engine_secs=self._ended_at - begun, idle_secs=idle_secs)
+        return self._finished(state, options, reader)
 
-    def _run(self, params: Any, audio: Samples) -> int:
+    def _run(
+        self, state: State, options: TranscribeOptions, prompt: Prompt, audio: Samples, watch: Watch | None
+    ) -> int:
         """Call whisper_full; 0 is success."""
         if audio.size < MIN_SAMPLES:
             audio = np.pad(audio, (0, MIN_SAMPLES - audio.size))
-        return int(pw.whisper_full(self._context, params, audio, audio.size))
+        language = options.language if self._is_multilingual else ENGLISH
+        if prompt.said:
+            state.remember(parameters(options, prompt, self._threads, ENGLISH), prompt.said)
+        params = parameters(options, prompt, self._threads, language)
+        if watch is not None:
+            watch.install(params)
+        return state.run(params, audio)
 
-    def _finished(
-        self, options: TranscribeOptions, *, engine_secs: float, idle_secs: float | None
-    ) -> Finished:
-        language, probability = self._language(options)
-        pw.whisper_print_timings(self._context)
-        secs = self._log.secs
-        has_spoken = pw.whisper_full_n_segments(self._context) > 0
+    def _finished(self, state: State, options: TranscribeOptions, reader: SegmentReader) -> Finished:
+        counters = state.counters()
+        language, probability = self._language(state, options)
+        has_spoken = state.segments > 0
         return Finished(
             language=language if has_spoken else None,
             language_probability=probability if has_spoken else None,
-            engine_secs=engine_secs,
-            mel_secs=secs["mel"],
-            encode_secs=secs["encode"],
-            tokens_secs=sum(secs[part] for part in ("sample", "decode", "batchd", "prompt")),
-            idle_secs=idle_secs,
+            engine_secs=0.0,
+            mel_secs=counters.mel_secs,
+            encode_secs=counters.encode_secs,
+            tokens_secs=counters.tokens_secs,
+            windows=reader.windows,
+            generated=reader.tokens,
+            fallbacks=counters.fallbacks,
         )
 
-    def _language(self, options: TranscribeOptions) -> tuple[str | None, float | None]:
+    def _language(self, state: State, options: TranscribeOptions) -> tuple[str | None, float | None]:
+        if not self._is_multilingual:
+            return ENGLISH, None
         if options.language != AUTO:
             return options.language, None
-        return self._log.detected if self._log.detected is not None else (None, None)
+        return self._log.detected if self._log.detected is not None else (state.language, None)
 
     def _warm_up(self, beam_size: int) -> None:
         """Allocate the most memory that any job can need: it grows with the first full-width beam and its fallback."""
         silence = np.zeros(WARM_UP_SECS * SAMPLE_RATE, np.float32)
         for temperature in WARM_UP_TEMPERATURES:
-            options = TranscribeOptions(language="en", beam_size=beam_size, temperature=temperature)
-            if (code := self._run(self._params(options, prompt=""), silence)) != 0:
+            options = TranscribeOptions(language=ENGLISH, beam_size=beam_size, temperature=temperature)
+            try:
+                state = State(self._context)
+            except NoMemoryForState as error:
+                raise CannotOpen(reason(NO_MEMORY)) from error
+            if (code := self._run(state, options, Prompt([], [], 0), silence, None)) != 0:
                 raise CannotOpen(f"the warm-up failed: {reason(code)}")
+            if state.counters().encoded != 1:
+                raise CannotOpen("whisper.cpp counts in other places than is known here")
+            state.close()
 
-    def _params(self, options: TranscribeOptions, prompt: str) -> Any:
-        """Return fresh parameters of whisper_full: a job's parameters must not reach the next one."""
-        strategies = pw.whisper_sampling_strategy
-        is_greedy = options.beam_size == 1
-        params = pw.whisper_full_default_params(
-            strategies.WHISPER_SAMPLING_GREEDY if is_greedy else strategies.WHISPER_SAMPLING_BEAM_SEARCH
-        )
-        params.beam_search = {"beam_size": options.beam_size, "patience": -1.0}
-        params.greedy = {"best_of": options.beam_size}
-        params.n_threads = self._threads
-        params.language = options.language
-        params.translate = options.task is Task.TRANSLATE
-        params.temperature = options.temperature
-        params.initial_prompt = prompt
-        is_long = len(prompt) > CONTEXT_TOKENS * 4
-        params.n_max_text_ctx = CONTEXT_TOKENS_WITH_PROMPT if is_long else CONTEXT_TOKENS
-        params.no_context = True
-        params.token_timestamps = options.words
-        params.print_progress, params.print_realtime, params.print_timestamps = True, False, False
-        # whisper.cpp prints its progress to stdout unless a callback takes it.
-        pw.assign_progress_callback(params, lambda _percent: None)
-        return params
+
+def _beyond_english(options: TranscribeOptions) -> str | None:
+    """Return the sentence for what a model of English alone cannot do; None where it can."""
+    if options.language not in (AUTO, ENGLISH):
+        return f"The model speaks English only, so that `language={options.language}` needs another one."
+    if options.task is Task.TRANSLATE:
+        return "The model speaks English only, so that `task=translate` needs another one."
+    return None

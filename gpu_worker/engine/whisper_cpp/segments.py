@@ -1,53 +1,63 @@
-"""Segments and words of a `whisper_full` call, read through whisper.cpp's C API."""
+"""Segments of a call, as they become known."""
 
-import codecs
-from typing import Any
-
-from gpu_worker.engine.protocol import SegmentFound
-from gpu_worker.engine.whisper_cpp.binding import pw
-from schemas.jobs import Word
+from gpu_worker.engine.protocol import HeardWord, SegmentFound
+from gpu_worker.engine.whisper_cpp.state import State
+from gpu_worker.engine.whisper_cpp.words import Grouped, Speller
 
 
 class SegmentReader:
-    """Reads the segments of one call in order.
+    """Reads the segments of one call in order."""
 
-    whisper.cpp may split a character of several bytes over two segments; its bytes then belong to the second one.
-    """
+    def __init__(self, state: State, seconds: float, temperature: float, step: float) -> None:
+        """`seconds` is the true length of the audio: whisper.cpp gives times behind it, which are cut to it.
 
-    def __init__(self, context: Any, seconds: float, words: bool) -> None:
-        """`seconds` is the true length of the audio: whisper.cpp gives times behind it, which are cut to it."""
-        self._context, self._seconds, self._words = context, seconds, words
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._first_special_token = pw.whisper_token_eot(context)
+        `temperature` is the first one that is tried in each window, `step` how much warmer each next one is.
+        """
+        self._state, self._seconds = state, seconds
+        self._temperature, self._step = temperature, step
+        self._speller: Speller | None = None
+        self._language = ""
+        self.tokens = self.windows = 0
+        """Text tokens and windows so far. Windows that were only encoded to find the language are none."""
+        self._fallbacks = 0
 
-    def read(self, index: int) -> SegmentFound:
-        """Return segment `index`, with times in seconds from the start of the audio."""
-        text = self._decoder.decode(pw.whisper_full_get_segment_text(self._context, index))
-        start = self._to_seconds(pw.whisper_full_get_segment_t0(self._context, index))
-        end = max(start, self._to_seconds(pw.whisper_full_get_segment_t1(self._context, index)))
-        words = self._read_words(index) if self._words else None
-        return SegmentFound(start=start, end=end, text=text, words=words)
+    def window_begins(self) -> None:
+        """Say that what comes now is from another window."""
+        self._fallbacks = self._state.counters().fallbacks
+        self.windows += 1
 
-    def _read_words(self, index: int) -> list[Word]:
-        """Group tokens to words: a word ends before the next token that begins with a space."""
-        groups: list[list[Any]] = []
-        for number in range(pw.whisper_full_n_tokens(self._context, index)):
-            token = pw.whisper_full_get_token_data(self._context, index, number)
-            if token.id >= self._first_special_token:
-                continue
-            piece = bytes(pw.whisper_token_to_bytes(self._context, token.id))
-            if not groups or piece.startswith(b" "):
-                groups.append([])
-            groups[-1].append((token, piece))
-        return [
-            Word(
-                start=self._to_seconds(group[0][0].t0),
-                end=self._to_seconds(group[-1][0].t1),
-                text=b"".join(piece for _, piece in group).decode("utf-8", "replace"),
-                probability=round(min(token.p for token, _ in group), 4),
-            )
-            for group in groups
-        ]
+    def new(self, count: int) -> list[SegmentFound]:
+        """Return the segments that are new: `count` of them."""
+        total = self._state.segments
+        if self._speller is None:
+            self._language = self._state.language
+            self._speller = Speller(self._language)
+        tried = self._state.counters().fallbacks - self._fallbacks
+        temperature = round(self._temperature + tried * self._step, 3)
+        return [self._segment(index, self._speller, temperature) for index in range(total - count, total)]
 
-    def _to_seconds(self, centiseconds: int) -> float:
-        return float(round(min(max(0.0, centiseconds / 100), self._seconds), 3))
+    def _segment(self, index: int, speller: Speller, temperature: float) -> SegmentFound:
+        start, end = (self._to_seconds(at) for at in self._state.times(index))
+        tokens = self._state.tokens(index)
+        words = speller.words(tokens)
+        self.tokens += len(tokens)
+        return SegmentFound(
+            start=start,
+            end=max(start, end),
+            words=[self._word(word) for word in words],
+            language=self._language,
+            temperature=temperature,
+            avg_logprob=round(sum(token.logprob for token in tokens) / max(1, len(tokens)), 4),
+        )
+
+    def _word(self, word: Grouped) -> HeardWord:
+        return HeardWord(
+            start=self._to_seconds(word.tokens[0].start),
+            end=self._to_seconds(word.tokens[-1].end),
+            text=word.text,
+            probability=round(min(token.probability for token in word.tokens), 4),
+            tokens=[token.id for token in word.tokens],
+        )
+
+    def _to_seconds(self, at: float) -> float:
+        return round(min(max(0.0, at), self._seconds), 3)
