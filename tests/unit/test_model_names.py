@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gpu_worker.model.lifecycle_state import Lifecycle, LifecyclePolicy
+from gpu_worker.model.report import StatusReport
 from gpu_worker.model_names import file_of, is_file, name_of
 from gpu_worker.settings import WorkerSettings
 from schemas.settings import from_environment
@@ -68,6 +70,13 @@ def test_the_worker_and_up_show_the_model_that_they_use(given: dict[str, str], n
     assert (worker.model_name(), worker.model_path()) == (name, Path(path))
     up = from_environment(StandaloneSettings, given | {"MODELS_DIR": "/models"})
     assert (up.model_name(), up.model_file()) == (name, Path(path))
+
+
+def test_the_status_has_the_name_of_the_file_that_is_used() -> None:
+    settings = WorkerSettings(whisper_model="large-v3", whisper_model_path="/x/talk.bin")
+    report = StatusReport(settings, LifecyclePolicy(idle_timeout_secs=0, gpu_poll_interval_secs=30))
+    status = report.build(Lifecycle(), 0.0, holds_off=False, job_id=None, vram=None)
+    assert (status.model, status.path) == ("talk.bin", "/x/talk.bin")
 
 
 def test_the_nearest_name_is_meant() -> None:
