@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -84,9 +85,13 @@ def list_models(folder: Path, *, as_json: bool) -> int:
         return int(any(file.state is FileState.UNUSABLE for file in found))
     screen.print(f"models in {folder.absolute()}:", markup=False, soft_wrap=True)
     worst = 0
-    for file in files:
-        print(printable(model_list.line(file)), flush=True)
-        worst |= int(file.state is FileState.UNUSABLE)
+    try:
+        for file in files:
+            print(printable(model_list.line(file)), flush=True)
+            worst |= int(file.state is FileState.UNUSABLE)
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has. What is still buffered must go somewhere at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return worst
 
 

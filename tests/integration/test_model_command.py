@@ -108,6 +108,19 @@ def test_the_list_of_an_empty_folder_is_well(environment: dict[str, str]) -> Non
     assert len(done.stdout.splitlines()) == len(KNOWN)
 
 
+def test_a_reader_who_has_seen_enough_is_no_error(environment: dict[str, str]) -> None:
+    """As `model list | head -0`: the pipe is closed before the first line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "standalone.cli", "model", "list"]
+    done = subprocess.run(
+        command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=WAIT_SECS
+    )
+    os.close(writing)
+    assert done.returncode == 0
+    assert "Error" not in done.stderr
+
+
 def test_fetch_without_a_name_says_where_the_names_are(environment: dict[str, str]) -> None:
     assert "`whisper-jetstream model list`" in refusal(run(environment, "model", "fetch"))
 
