@@ -23,7 +23,7 @@ def settings_for(model: str | None) -> StandaloneSettings:
 def find_model(settings: StandaloneSettings, named: bool) -> Path:
     """Return the model file, whose structure is checked: blocking, up to half a second, or as long as a download takes.
 
-    A missing one is downloaded only where it is `named` on the command line. Raises ModelError.
+    A missing one is downloaded only where it is `named` on the command line. Raises ModelError, SettingsError.
     """
     path, name = settings.model_file(), settings.model_name()
     if not _is_utf8(path):
@@ -37,7 +37,7 @@ def find_model(settings: StandaloneSettings, named: bool) -> Path:
         with Download(name) as download:
             models.fetch(name, path.parent, settings.model_base_url, download.report)
     try:
-        models.check(path)
+        models.check(path, settings.engine)
     except ModelError as error:
         what = advice(name) if by_file else "remove the file, and fetch it again"
         raise ModelError(f"{str(error).removesuffix('.')}; {what}.") from error

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 
-from gpu_worker.engine.library import DEFAULT_LIBRARY, BadModelFile, find_library
+from gpu_worker.engine.library import DEFAULT_LIBRARY, BadModelFile, UnknownLibrary, find_library
 from gpu_worker.model_names import file_of
 from schemas.options import MAX_BEAM_SIZE
+from schemas.settings import SettingsError
 from standalone.known_models import DEMO, KNOWN, advice, is_name
 
 DEMO_FILE = Path(__file__).parent / "ggml-demo.bin.xz"
@@ -55,13 +56,15 @@ def part_of(target: Path) -> Path:
     return target.with_suffix(".part")
 
 
-def check(path: Path) -> int:
-    """Check the structure of a model file; return the bytes of VRAM that it needs at the least, at the widest beam.
+def check(path: Path, engine: str = DEFAULT_LIBRARY) -> int:
+    """Check the structure of a model file of an engine; return the bytes of VRAM that it needs at the least, at the widest beam.
 
-    Blocking, up to half a second. Raises ModelError.
+    Blocking, up to half a second. Raises ModelError; SettingsError where there is no such engine.
     """
     try:
-        return find_library(DEFAULT_LIBRARY).required_vram(path, MAX_BEAM_SIZE)
+        return find_library(engine).required_vram(path, MAX_BEAM_SIZE)
+    except UnknownLibrary as error:
+        raise SettingsError(f"ENGINE: {error}.") from error
     except BadModelFile as error:
         raise ModelError(str(error)) from error
 

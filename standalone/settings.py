@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from gpu_worker.engine.library import DEFAULT_LIBRARY
 from gpu_worker.model_names import file_of, name_of
 
 REPOSITORY = Path(__file__).parent.parent
@@ -27,6 +28,8 @@ class StandaloneSettings(msgspec.Struct, kw_only=True, frozen=True):
     """A name, or a file: see gpu_worker/model_names.py."""
     whisper_model_path: str = ""
     """Default: the file of `whisper_model`, which is <models_dir>/ggml-<whisper_model>.bin for a name."""
+    engine: str = DEFAULT_LIBRARY
+    """As for the worker: the library whose model files are taken."""
     model_base_url: str = "https://huggingface.co/ggerganov/whisper.cpp/resolve/main"
     """Where named models are downloaded from; the default is the address that whisper.cpp names."""
 

@@ -224,6 +224,13 @@ def test_a_missing_file_is_told_and_not_downloaded(
     assert server.requested == []
 
 
+def test_the_file_is_checked_by_the_engine_that_takes_it(
+    environment: dict[str, str], demo_model: Path
+) -> None:
+    line = refusal(run(environment | {"ENGINE": "nothing"}, "up", "--model", str(demo_model)))
+    assert line.endswith("ENGINE: there is no engine 'nothing'.")
+
+
 def test_a_folder_and_a_name_that_is_no_text_are_refused(environment: dict[str, str], tmp_path: Path) -> None:
     assert "Is a directory; " in refusal(run(environment, "up", "--model", str(tmp_path)))
     assert "is not UTF-8" in refusal(run(environment, "up", "--model", "talk\udcff.bin"))
