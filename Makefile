@@ -9,7 +9,7 @@ MINUTES ?= 60
 .PHONY: help setup dev run test slow fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks voice-model lock clean
 
 help:
-	@echo "make run [MODEL=demo|base.en|large-v3|...] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
+	@echo "make run [MODEL=demo|base.en|large-v3|...|path/to/file.bin] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
 	@echo "make setup | test | slow | fuzz | faults [ONLY=...] | mutants | soak MINUTES=60 | check | bench | bench-webhooks"
 	@echo "make cuda-wheel | docker-test | generate | lock | clean"
 

@@ -23,7 +23,7 @@ from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished, Load, Transcribe
 from gpu_worker.settings import WorkerSettings
 from schemas.options import MAX_BEAM_SIZE, TranscribeOptions
-from standalone import models
+from standalone import known_models, models
 from tests.support.system import Gateway, Process, System
 
 AUDIO = Path(__file__).parent.parent / "tests" / "audio"
@@ -125,7 +125,7 @@ class Bench:
 @contextmanager
 def bench() -> Iterator[Bench]:
     folder = Path(tempfile.mkdtemp(prefix="whisper-bench-"))
-    model = models.fetch(models.DEMO, folder / "models", "", lambda _done, _total: None)
+    model = models.fetch(known_models.DEMO, folder / "models", "", lambda _done, _total: None)
     running = Bench(folder, model)
     try:
         running.finish(running.submit((AUDIO / "telephone.wav").read_bytes()))  # the model is loaded

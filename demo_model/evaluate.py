@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from gpu_worker.engine.process import EngineProcess  # noqa: E402 - the repository is no installed package here
 from gpu_worker.engine.protocol import Finished, Load, SegmentFound, Transcribe  # noqa: E402
 from schemas.options import Task, TranscribeOptions
-from standalone import models  # noqa: E402
+from standalone import known_models, models  # noqa: E402
 
 FIRST_SEED = 1_000_000
 RATE = speech.SAMPLE_RATE
@@ -57,7 +57,7 @@ def distance(a: list[str], b: list[str]) -> int:
 
 async def main(windows: int = 100) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        model = models.fetch(models.DEMO, Path(folder), "", lambda _done, _total: None)
+        model = models.fetch(known_models.DEMO, Path(folder), "", lambda _done, _total: None)
         engine = await EngineProcess.start([sys.executable, "-m", "gpu_worker.engine.child"], 60)
         await engine.load(Load(model_path=str(model), threads=2, beam_size=5), 60)
         counts = {"transcribe": [0, 0], "translate": [0, 0]}

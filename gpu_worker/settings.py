@@ -16,9 +16,12 @@ from broker.settings import BrokerSettings
 from gpu_worker.audio.decoding import COMMAND, Limits
 from gpu_worker.audio.stretches import PlanSettings
 from gpu_worker.engine.library import DEFAULT_LIBRARY, UnknownLibrary, find_library
+from gpu_worker.model_names import file_of, name_of
 from schemas.limits import ID_PATTERN
 from schemas.options import MAX_BEAM_SIZE
 
+MODELS = Path("/models")
+"""Where models are looked for by name."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -28,8 +31,9 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     worker_id: Annotated[str, msgspec.Meta(pattern=f"^$(?!\\n)|{ID_PATTERN}")] = ""
     """One token of a subject. Default: the host name and the process id."""
     whisper_model: str = "large-v3"
+    """A name, or a file: see gpu_worker/model_names.py."""
     whisper_model_path: str = ""
-    """Default: /models/ggml-<whisper_model>.bin."""
+    """Default: the file of `whisper_model`, which is /models/ggml-<whisper_model>.bin for a name."""
     whisper_use_gpu: bool = True
     whisper_flash_attn: bool = True
     whisper_threads: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -70,7 +74,13 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
 
     def model_path(self) -> Path:
         """The model file."""
-        return Path(self.whisper_model_path or f"/models/ggml-{self.whisper_model}.bin")
+        if self.whisper_model_path:
+            return Path(self.whisper_model_path)
+        return file_of(self.whisper_model, MODELS)
+
+    def model_name(self) -> str:
+        """The name by which the model is shown: that of its file, because two settings may contradict each other."""
+        return name_of(self.model_path())
 
     def command(self) -> list[str]:
         """The command line that starts an engine process."""

@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
 
     start = commands.add_parser("up", help="start nats-server, worker and gateway; Ctrl-C stops them")
     start.add_argument(
-        "--model", help="demo, base.en, large-v3, ...: unpacked or downloaded if it is not there"
+        "--model",
+        metavar="NAME|FILE",
+        help="demo, base.en, large-v3, ...: unpacked or downloaded if it is not there; with a / or .bin, a file",
     )
     start.add_argument("--audio", type=Path, help="transcribe this file, then stop")
     _add_options(start)
@@ -47,10 +49,9 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("jobs", help="list jobs, newest first")
     commands.add_parser("cancel", help="cancel a job").add_argument("id")
-    model = commands.add_parser("model", help="look at the model, load it, hand the GPU back")
-    model.add_argument("action", choices=[*operator.SETTLED, "fetch"])
-    model.add_argument("name", nargs="?", help="which to fetch: demo, base.en, large-v3, ...")
-    model.add_argument("--force", action="store_true", help="unload also while a job runs: it is put back")
+    _add_model(
+        commands.add_parser("model", help="look at the model, load it, hand the GPU back; model files")
+    )
     health = commands.add_parser(
         "health", help="exit status 0 where it is well: for a container's health check"
     )
@@ -61,6 +62,22 @@ def parser() -> argparse.ArgumentParser:
     shape = commands.add_parser("topology", help="streams, buckets and consumers against today's settings")
     shape.add_argument("action", choices=["diff", "apply"])
     return top
+
+
+def _add_model(model: argparse.ArgumentParser) -> None:
+    actions = model.add_subparsers(dest="action", required=True)
+    helps = {"status": "the model as the worker tells it", "load": "load it", "unload": "hand the GPU back"}
+    for name in operator.SETTLED:
+        asked = actions.add_parser(name, help=helps[name])
+        asked.set_defaults(force=False)
+        if name == "unload":
+            asked.add_argument("--force", action="store_true", help="also while a job runs: it is put back")
+    known = actions.add_parser("list", help="models that are known by name, and what is on disk, checked")
+    known.add_argument("--json", action="store_true", help="print the same as JSON")
+    fetch = actions.add_parser("fetch", help="download a model, or unpack the demo")
+    fetch.add_argument(
+        "name", nargs="?", metavar="NAME", help="demo, base.en, large-v3, ...: see `model list`"
+    )
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:

@@ -61,7 +61,7 @@ async def measure(
         screen.print("the running service has handed back the GPU; its next job loads the model again")
     environment = {
         **os.environ,
-        "WHISPER_MODEL": settings.whisper_model,
+        "WHISPER_MODEL": settings.model_name(),
         "WHISPER_MODEL_PATH": str(model_path),
     }
     worker = from_environment(WorkerSettings, environment)
@@ -80,7 +80,7 @@ async def measure(
         audio=path.name,
         audio_secs=round(audio.secs, 2),
         speech_secs=round(sum(length(s) for s in audio.stretches) / SAMPLE_RATE, 2),
-        model=settings.whisper_model,
+        model=settings.model_name(),
         backend=backend,
         rounds=rounds,
         engine=figures,

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,13 +17,15 @@ from broker.settings import BrokerSettings
 from gpu_worker.blame import Failure
 from process.logs import set_up_logging
 from schemas.settings import SettingsError
-from standalone import bench_report, operator, timeline
+from standalone import bench_report, model_list, operator, timeline
 from standalone.arguments import options_of, parser
 from standalone.client import ClientError, GatewayClient
 from standalone.errors import StartError
+from standalone.model_choice import fetch_by_name, find_model, settings_for
+from standalone.model_list import FileState
 from standalone.models import ModelError
 from standalone.terminal import printable, screen, show, transcribe
-from standalone.up import claimed, find_model, settings_for, transcribe_one
+from standalone.up import claimed, transcribe_one
 from standalone.up import up as run_system
 
 EXPECTED = (
@@ -60,13 +63,36 @@ def cancel(arguments: argparse.Namespace) -> None:
     print(GatewayClient(arguments.url).cancel(arguments.id)["status"])
 
 
-def model(arguments: argparse.Namespace) -> None:
-    """Fetch a model file, or ask a worker about its model."""
-    if arguments.action == "fetch":
-        print(find_model(settings_for(arguments.name), named=True))
-        return
-    status = asyncio.run(operator.ask_model(broker(arguments), arguments.action, arguments.force))
-    print(msgspec.json.format(msgspec.json.encode(status)).decode())
+def model(arguments: argparse.Namespace) -> int:
+    """Show or fetch model files, or ask a worker about its model. The exit status of a list is 1 where a file is not usable."""
+    match arguments.action:
+        case "list":
+            return list_models(Path(settings_for(None).models_dir), as_json=arguments.json)
+        case "fetch":
+            print(fetch_by_name(arguments.name))
+        case action:
+            status = asyncio.run(operator.ask_model(broker(arguments), action, arguments.force))
+            print(msgspec.json.format(msgspec.json.encode(status)).decode())
+    return 0
+
+
+def list_models(folder: Path, *, as_json: bool) -> int:
+    """Print the known models and the files in `folder`, each line as soon as its file is read: the largest takes seconds."""
+    files = model_list.listed(folder)
+    if as_json:
+        found = list(files)
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return int(any(file.state is FileState.UNUSABLE for file in found))
+    screen.print(f"models in {folder.absolute()}:", markup=False, soft_wrap=True)
+    worst = 0
+    try:
+        for file in files:
+            print(printable(model_list.line(file)), flush=True)
+            worst |= int(file.state is FileState.UNUSABLE)
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` has. What is still buffered must go somewhere at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return worst
 
 
 def health(arguments: argparse.Namespace) -> int:

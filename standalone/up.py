@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -17,16 +16,16 @@ import httpx
 import msgspec
 from rich.markup import escape
 
+from gpu_worker.model_names import name_of
 from process.exit_status import INTERRUPTED
 from process.listening import url_of
-from schemas.settings import from_environment
-from standalone import data_dir, models, nats_server, ports, supervisor
+from standalone import data_dir, nats_server, ports, supervisor
 from standalone.client import GatewayClient
 from standalone.data_dir import DataDir
 from standalone.errors import StartError
 from standalone.settings import StandaloneSettings
 from standalone.supervisor import Child, Group
-from standalone.terminal import Download, screen, show, transcribe
+from standalone.terminal import screen, show, transcribe
 
 log = logging.getLogger(__name__)
 
@@ -64,26 +63,6 @@ def claimed(settings: StandaloneSettings) -> Iterator[Claim]:
             listening=listening,
             nats_port=ports.nats_port(settings.nats_port),
         )
-
-
-def settings_for(model: str | None) -> StandaloneSettings:
-    """Return the settings of the environment, with the model of the command line. Raises SettingsError."""
-    environment = dict(os.environ)
-    if model:
-        environment |= {"WHISPER_MODEL": model, "WHISPER_MODEL_PATH": ""}
-    return from_environment(StandaloneSettings, environment)
-
-
-def find_model(settings: StandaloneSettings, named: bool) -> Path:
-    """Return the model file. A missing one is downloaded only where it is `named` on the command line. Raises ModelError."""
-    folder, name = Path(settings.models_dir), settings.whisper_model
-    path = Path(settings.whisper_model_path) if settings.whisper_model_path else models.path_of(name, folder)
-    if path.exists():
-        return path.absolute()
-    if not named:
-        raise models.ModelError(models.missing_sentence(name, path))
-    with Download(name) as download:
-        return models.fetch(name, folder, settings.model_base_url, download.report).absolute()
 
 
 Work: TypeAlias = Callable[[GatewayClient], Awaitable[int]]
@@ -148,7 +127,7 @@ def children(claim: Claim, nats_url: str, model_path: Path, instance: str) -> li
     """Return how to start the worker and the gateway. `instance` names the gateway in its probes."""
     settings, fd = claim.settings, claim.listening.fileno()
     common = {"NATS_URL": nats_url, "LOG_LEVEL": settings.log_level}
-    worker = {**common, "WHISPER_MODEL": settings.whisper_model, "WHISPER_MODEL_PATH": str(model_path)}
+    worker = {**common, "WHISPER_MODEL": name_of(model_path), "WHISPER_MODEL_PATH": str(model_path)}
     gateway = {**common, "LISTEN_FD": str(fd), "INSTANCE_ID": instance}
     python = [sys.executable, "-m"]
     return [
@@ -191,7 +170,7 @@ async def _is_ready(http: httpx.AsyncClient, instance: str) -> bool:
 async def _announce(claim: Claim, nats_url: str, _client: GatewayClient) -> int:
     screen.print(
         f"whisper-jetstream is up: [bold]{escape(claim.url)}[/bold] (API at /docs), NATS at {nats_url}, "
-        f"model {claim.settings.whisper_model}. Ctrl-C stops it."
+        f"model {escape(claim.settings.model_name())}. Ctrl-C stops it."
     )
     await asyncio.Event().wait()
     raise StartError("unreachable: the wait above has no end")

@@ -11,7 +11,7 @@ from nats.js import JetStreamContext
 from broker.connection import connect
 from broker.settings import BrokerSettings
 from broker.topology.ensure import ensure
-from standalone import models
+from standalone import known_models, models
 from tests.support.nats_process import NatsProcess
 from tests.support.system import Gateway, System
 
@@ -47,7 +47,7 @@ def js(client: Client) -> JetStreamContext:
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model that the repository ships, unpacked."""
-    return models.fetch(models.DEMO, tmp_path_factory.mktemp("models"), "", lambda _done, _total: None)
+    return models.fetch(known_models.DEMO, tmp_path_factory.mktemp("models"), "", lambda _done, _total: None)
 
 
 @pytest.fixture

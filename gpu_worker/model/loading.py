@@ -82,7 +82,7 @@ class Loader:
             raise
         self._measure(before, loaded)
         secs = round(asyncio.get_running_loop().time() - begun, 3)
-        log.info("model %s is ready on %s after %.2f s", settings.whisper_model, loaded, secs)
+        log.info("model %s is ready on %s after %.2f s", settings.model_name(), loaded, secs)
         return LoadedModel(engine=engine, backend=loaded, load_secs=secs)
 
     async def lack(self) -> str | None:

@@ -32,7 +32,7 @@ class StatusReport:
             since=self.since,
             reason=life.reason,
             worker_id=settings.name(),
-            model=settings.whisper_model,
+            model=settings.model_name(),
             path=str(settings.model_path()),
             backend=self.backend if is_ready else None,
             load_secs=self.load_secs,

@@ -138,6 +138,25 @@ def test_up_with_audio_prints_the_transcript_and_stops(environment: dict[str, st
     ] == []
 
 
+@pytest.mark.parametrize("by", ["--model", "WHISPER_MODEL", "WHISPER_MODEL_PATH"])
+def test_a_model_by_its_file_is_shown_by_the_files_name(
+    environment: dict[str, str], tmp_path: Path, demo_model: Path, by: str
+) -> None:
+    path = tmp_path / "my models" / "spoken digits.bin"
+    path.parent.mkdir()
+    path.symlink_to(demo_model)
+    chosen = {} if by == "--model" else {by: str(path)}
+    model = str(path) if by == "--model" else None
+    running = Up(environment | chosen, tmp_path / "up.log", model=model)
+    try:
+        assert "model spoken digits.bin. Ctrl-C" in " ".join(running.said.split())
+        status = json.loads(run(environment, "model", "load").stdout)
+        assert (status["state"], status["model"], status["path"]) == ("ready", path.name, str(path))
+    finally:
+        running.process.terminate()
+        running.process.wait(20)
+
+
 def test_without_a_model_one_sentence_says_what_to_do(environment: dict[str, str]) -> None:
     done = run(environment, "up")
     assert done.returncode == 1

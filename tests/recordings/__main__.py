@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from standalone import models
+from standalone import known_models, models
 from tests.recordings.bench import Bench
 from tests.recordings.catalogue import CATALOGUE
 from tests.recordings.judging import complaints
@@ -80,7 +80,9 @@ def main() -> None:
     programs = {version(program): program for program in (on_path(), carried()) if program is not None}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        system = System(folder, models.fetch(models.DEMO, folder / "models", "", lambda _done, _total: None))
+        system = System(
+            folder, models.fetch(known_models.DEMO, folder / "models", "", lambda _done, _total: None)
+        )
         try:
             system.worker()
             gateway = system.gateway()

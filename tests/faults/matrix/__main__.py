@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from standalone import models
+from standalone import known_models, models
 from tests.faults.matrix.cells import Cell, selected
 from tests.faults.matrix.checking import Facts, was_missed
 from tests.faults.matrix.report import Result, Run, markdown
@@ -81,7 +81,7 @@ def _line(result: Result) -> str:
 
 def play_all(cells: Sequence[Cell], folder: Path, at_once: int) -> list[Result]:
     """Those on one server side by side; a cluster has the machine for itself."""
-    model = models.fetch(models.DEMO, folder / "model", "", lambda _done, _total: None)
+    model = models.fetch(known_models.DEMO, folder / "model", "", lambda _done, _total: None)
     alone = [cell for cell in cells if cell.servers > 1]
     with ThreadPoolExecutor(at_once) as pool:
         results = [*pool.map(lambda cell: play(cell, folder, model), [c for c in cells if c not in alone])]
