@@ -59,7 +59,7 @@ class WorkerSettings(BrokerSettings, kw_only=True, frozen=True):
     """Folder for the audio of jobs in hand. Default: the system's folder for temporary files."""
     max_audio_secs: Positive = 24 * 3600.0
     decode_timeout_secs: Positive = 1800.0
-    stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 120.0
+    stretch_secs: Annotated[float, msgspec.Meta(ge=30)] = 150.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where there is no such engine."""

@@ -70,9 +70,9 @@ def _values(kind: Type) -> str:
         case IntType(ge=int(low), le=int(high)):
             return f"{low:,} to {high:,}"
         case FloatType(ge=float() | int() as low, le=float() | int() as high):
-            return f"{low:,g} to {high:,g}"
+            return f"{low:,.10g} to {high:,.10g}"
         case FloatType(gt=float() | int() as low, le=float() | int() as high):
-            return f"above {low:,g}, to {high:,g}"
+            return f"above {low:,.10g}, to {high:,.10g}"
         case StrType(max_length=256):
             return "a word"
         case StrType(max_length=int(length)):

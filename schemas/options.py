@@ -67,7 +67,7 @@ class TranscribeOptions(msgspec.Struct, kw_only=True, frozen=True):
     duration_secs: Annotated[float, msgspec.Meta(gt=0, le=MAX_AUDIO_SECS)] | None = None
     """How much of the recording to transcribe, in seconds. Without it: to its end."""
     language_changes: bool = False
-    """With `language=auto`: find the language again every two minutes or so. Each segment then says its `language`."""
+    """With `language=auto`: find the language again every two and a half minutes or so. Each segment then says its `language`."""
     channels: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHANNELS)] | Label = MIX
     """`mix` joins all channels so that no speaker is lost. A number takes one channel alone, counted from 1. `split` transcribes each
     channel by itself, and every segment says its `channel`: who speaks in a call or an interview."""

@@ -1,7 +1,7 @@
 """Which parts of a file go to the engine, and in which portions. Pure: probabilities in, stretches out.
 
 A **span** is a piece of the file, (first sample, sample behind the last). A **stretch** is what one call of the engine gets:
-spans joined together, about two minutes in all. Long pauses lie between spans and are never computed on. A stretch ends in a
+spans joined together, two and a half minutes in all at the most. Long pauses lie between spans and are never computed on. A stretch ends in a
 pause, or, where nobody pauses, at the quietest moment of its last twenty seconds. The same input always gives the same stretches, so that
 a job can be resumed by counting them.
 """
@@ -21,10 +21,10 @@ Span = tuple[int, int]
 class PlanSettings(msgspec.Struct, kw_only=True, frozen=True):
     """Names that end in `_secs` are seconds; `speech` and `silence` are probabilities."""
 
-    target_secs: float = 120.0
+    target_secs: float = 150.0
     """The longest stretch."""
     slack_secs: float = 20.0
-    """How much shorter a stretch may be for the sake of a pause. Each stretch ends with a window of whisper's that is not full."""
+    """How much shorter a stretch may be for the sake of a pause, and no more than a sixth: each ends with a window that is not full."""
     speech: float = 0.5
     """Speech begins where the probability rises to this value."""
     silence: float = 0.35
@@ -56,7 +56,8 @@ def plan(
     only says where a cut does least harm.
     """
     spans = within(speech_spans(activity, part[1], settings), part) if skip else [part]
-    target, slack = (int(secs * SAMPLE_RATE) for secs in (settings.target_secs, settings.slack_secs))
+    target = int(settings.target_secs * SAMPLE_RATE)
+    slack = min(int(settings.slack_secs * SAMPLE_RATE), target // 6)
     stretches: list[Stretch] = []
     current: Stretch = []
     for start, end in spans:

@@ -51,9 +51,9 @@ def test_clicks_are_no_speech_and_hesitation_is() -> None:
 
 
 def test_stretches_end_in_a_pause_where_there_is_one() -> None:
-    found = plan(*activity((110, 0.9), (1, 0.01), (90, 0.9)), DEFAULT)
+    found = plan(*activity((140, 0.9), (1, 0.01), (90, 0.9)), DEFAULT)
     assert len(found) == 2
-    assert found[0][-1][1] / RATE == pytest.approx(110.5, abs=0.5)
+    assert found[0][-1][1] / RATE == pytest.approx(140.5, abs=0.5)
     assert found[0][-1][1] == found[1][0][0]
 
 
@@ -61,12 +61,12 @@ def test_stretches_of_continuous_speech_are_full() -> None:
     """Each ends with a window of whisper's that is not full."""
     sentences = [part for _ in range(300) for part in ((3.7, 0.9), (0.4, 0.1))]
     lengths = [length(s) / RATE for s in plan(*activity(*sentences), DEFAULT)][:-1]
-    assert sum(lengths) / len(lengths) > 110
+    assert sum(lengths) / len(lengths) > 130
 
 
 def test_without_any_pause_the_limit_holds() -> None:
     found = plan(*activity((1000, 0.95)), DEFAULT)
-    assert all(length(s) <= 120 * RATE for s in found)
+    assert all(length(s) <= DEFAULT.target_secs * RATE for s in found)
     assert sum(length(s) for s in found) == 1000 * RATE
 
 
