@@ -88,6 +88,8 @@ class HeardWord(msgspec.Struct, kw_only=True, frozen=True):
     probability: float
     tokens: list[int] = []
     """Ids of its tokens in the vocabulary of the model."""
+    pieces: list[str] = []
+    """The text of each token; empty where a token is only a part of a character."""
 
 
 class SegmentFound(Reply, kw_only=True, frozen=True, tag="segment"):

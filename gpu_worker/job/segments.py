@@ -7,6 +7,7 @@ import msgspec
 from gpu_worker.audio.plan import Piece
 from gpu_worker.engine.protocol import SaidSegment, SegmentFound
 from gpu_worker.job.times import Timer
+from gpu_worker.job.wrapping import wrapped
 from gpu_worker.pcm import SAMPLE_RATE
 from schemas.jobs import Segment
 from schemas.options import TranscribeOptions
@@ -31,22 +32,26 @@ class Reader:
 
     def segments(self, found: SegmentFound, language: str | None) -> list[Segment]:
         """Return a segment, or its parts where it lies across a pause that was cut out. `language` is what each is to say."""
+        most, on_word = self._options.max_segment_chars, self._options.split_on_word
+        lines = [
+            line for part in self._timer.parts(found) for line in wrapped(part, most, split_on_word=on_word)
+        ]
         return [
             Segment(
                 index=0,
-                start=part.start,
-                end=part.end,
-                text=(text := "".join(word.text for word in part.words)),
-                words=part.words if self._options.words else None,
+                start=line.start,
+                end=line.end,
+                text=(text := "".join(word.text for word in line.words)),
+                words=line.words if self._options.words else None,
                 channel=self._piece.channel,
                 language=language,
                 temperature=found.temperature,
                 avg_logprob=found.avg_logprob,
                 compression_ratio=compression_ratio(text),
-                no_speech_prob=self._no_speech(part.start, part.end),
-                tokens=part.tokens,
+                no_speech_prob=self._no_speech(line.start, line.end),
+                tokens=line.tokens,
             )
-            for part in self._timer.parts(found)
+            for line in lines
         ]
 
     @property

@@ -40,8 +40,8 @@ class Part(msgspec.Struct, frozen=True):
     start: float
     end: float
     words: list[Word]
-    tokens: list[int]
-    """Ids of the tokens of the words."""
+    heard: list[HeardWord]
+    """The same words, as the engine has found them."""
 
 
 class Island(msgspec.Struct):
@@ -138,9 +138,7 @@ class Timer:
         start = round(first / SAMPLE_RATE, 3)
         end = max(round(last / SAMPLE_RATE, 3), round(start + len(words) * SHORTEST_SECS, 3))
         self._after = round(end * SAMPLE_RATE)
-        return Part(
-            start, end, in_order(words, start, end), [token for _, word in pairs for token in word.tokens]
-        )
+        return Part(start, end, in_order(words, start, end), [word for _, word in pairs])
 
     def _with_air(self, begin: Island, end: Island) -> tuple[int, int]:
         """Return from where to where a part lasts that has these islands first and last."""

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_worker.engine.protocol import SaidSegment
+from gpu_worker.engine.whisper_cpp.english import beyond_english
 from gpu_worker.engine.whisper_cpp.prompts import CARRIED_TOKENS, MOST_TOKENS, SAID_TOKENS, prompt_of
 from gpu_worker.engine.whisper_cpp.words import Speller, Token
 from gpu_worker.job.segments import Differs, Published, compression_ratio, said
 from schemas.jobs import Segment
+from schemas.options import Task, TranscribeOptions
 
 STAMP = 10_000
 
@@ -98,6 +100,20 @@ def test_joined_words_are_the_text(language: str, text: str, sizes: list[int]) -
     assert "".join(word.text for word in words) == text
     assert sum(len(word.tokens) for word in words) == len(pieces)
     assert all(word.text.strip() for word in words[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (TranscribeOptions(), None),
+        (TranscribeOptions(language="en"), None),
+        (TranscribeOptions(language="de"), "language=de"),
+        (TranscribeOptions(task=Task.TRANSLATE), "task=translate"),
+    ],
+)
+def test_what_a_model_of_english_alone_refuses(options: TranscribeOptions, word: str | None) -> None:
+    refused = beyond_english(options)
+    assert (refused is None) if word is None else (refused is not None and word in refused)
 
 
 def segment(index: int, start: float, text: str = " x") -> Segment:

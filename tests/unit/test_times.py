@@ -13,8 +13,10 @@ from gpu_worker.audio.stretches import WINDOW, PlanSettings, Stretch
 from gpu_worker.audio.voice import Voice
 from gpu_worker.engine.protocol import HeardWord, SegmentFound
 from gpu_worker.job.alignment import spread
-from gpu_worker.job.times import Timer
+from gpu_worker.job.times import Part, Timer
+from gpu_worker.job.wrapping import wrapped
 from gpu_worker.pcm import SAMPLE_RATE as RATE
+from schemas.jobs import Word
 
 
 def voice(*spoken: tuple[float, float], secs: float = 600) -> Voice:
@@ -67,7 +69,9 @@ def test_a_segment_across_a_cut_out_pause_is_taken_apart_at_the_word_behind_it()
     assert "".join(word.text for word in second.words).split() == SECOND.split()
     assert first.end < 128
     assert second.start == pytest.approx(480.2, abs=0.05)
-    assert first.tokens + second.tokens == [*range(len(f"{FIRST} {SECOND}".split()))]
+    assert [token for word in first.heard + second.heard for token in word.tokens] == [
+        *range(len(f"{FIRST} {SECOND}".split()))
+    ]
 
 
 def test_the_end_of_a_neighbours_voice_is_no_beginning() -> None:
@@ -176,3 +180,55 @@ def test_people_pause_where_a_sentence_ends(
     assert [word for word, number in zip(text.split(), numbers, strict=True) if number == 0][
         -1
     ] == last_of_first
+
+
+def part(*words: str, tokens: int = 1) -> Part:
+    """Words of a second each, which have so many tokens."""
+    spoken = [Word(start=n, end=n + 1, text=f" {word}", probability=1) for n, word in enumerate(words)]
+    found = [
+        HeardWord(
+            start=0,
+            end=0,
+            text=word.text,
+            probability=1,
+            tokens=[number * tokens + n for n in range(tokens)],
+            pieces=[word.text[: len(word.text) // tokens], word.text[len(word.text) // tokens :]][:tokens],
+        )
+        for number, word in enumerate(spoken)
+    ]
+    return Part(0.0, float(len(words)), spoken, found)
+
+
+def test_segments_are_wrapped_between_words() -> None:
+    lines = wrapped(part("one", "two", "three", "extraordinarily", "four"), 8, split_on_word=True)
+    assert ["".join(word.text for word in line.words) for line in lines] == [
+        " one two",
+        " three",
+        " extraordinarily",
+        " four",
+    ]
+    assert [(line.start, line.end) for line in lines] == [(0, 2), (2, 3), (3, 4), (4, 5)]
+    assert [token for line in lines for token in line.tokens] == [0, 1, 2, 3, 4]
+
+
+def test_segments_are_wrapped_between_tokens() -> None:
+    lines = wrapped(part("abcdefg", "hijklmn", tokens=2), 7, split_on_word=False)
+    assert [[word.text for word in line.words] for line in lines] == [[" abcdefg"], [" hijklmn"]]
+    lines = wrapped(part("abcdefg", "hijklmn", tokens=2), 11, split_on_word=False)
+    assert [[word.text for word in line.words] for line in lines] == [[" abcdefg", " hij"], ["klmn"]]
+    assert [(line.start, line.end) for line in lines] == [(0, 1.5), (1.5, 2)]
+
+
+def test_without_a_limit_a_segment_is_one_line() -> None:
+    [line] = wrapped(part("one", "two", tokens=2), 0, split_on_word=False)
+    assert (line.start, line.end, len(line.words), line.tokens) == (0, 2, 2, [0, 1, 2, 3])
+
+
+@given(words, st.integers(0, 30), st.booleans())
+def test_wrapping_loses_nothing(texts: list[str], most: int, split_on_word: bool) -> None:
+    whole = part(*texts, tokens=2)
+    lines = wrapped(whole, most, split_on_word=split_on_word)
+    assert "".join(word.text for line in lines for word in line.words) == "".join(
+        word.text for word in whole.words
+    )
+    assert all(a.end <= b.start for a, b in pairwise(lines))

@@ -26,6 +26,7 @@ from gpu_worker.engine.protocol import (
 )
 from gpu_worker.engine.whisper_cpp import capi
 from gpu_worker.engine.whisper_cpp.binding import pw
+from gpu_worker.engine.whisper_cpp.english import ENGLISH, beyond_english
 from gpu_worker.engine.whisper_cpp.errors import FATAL, reason
 from gpu_worker.engine.whisper_cpp.log import WhisperLog
 from gpu_worker.engine.whisper_cpp.parameters import parameters
@@ -34,12 +35,10 @@ from gpu_worker.engine.whisper_cpp.segments import SegmentReader
 from gpu_worker.engine.whisper_cpp.state import NoMemoryForState, State, Watch, tokenize
 from gpu_worker.pcm import SAMPLE_RATE
 from schemas.languages import AUTO
-from schemas.options import Task, TranscribeOptions
+from schemas.options import TranscribeOptions
 
 MIN_SAMPLES = 3200
 """whisper.cpp reads behind the end of audio shorter than 201 samples, and ignores audio shorter than 110 ms."""
-ENGLISH = "en"
-"""The only language of models that are not multilingual."""
 NO_MEMORY = -7
 """The return code of whisper_full for the same thing."""
 WARM_UP_SECS = 2
@@ -96,7 +95,7 @@ class WhisperEngine:
         is_aborted: Callable[[], bool],
     ) -> LastReply:
         """See Engine.transcribe."""
-        if not self._is_multilingual and (wrong := _beyond_english(job.options)) is not None:
+        if not self._is_multilingual and (wrong := beyond_english(job.options)) is not None:
             return Rejected(reason=wrong, fatal=False, is_option=True)
         begun = time.monotonic()
         idle_secs = None if self._ended_at is None else begun - self._ended_at
@@ -196,12 +195,3 @@ class WhisperEngine:
             if state.counters().encoded != 1:
                 raise CannotOpen("whisper.cpp counts in other places than is known here")
             state.close()
-
-
-def _beyond_english(options: TranscribeOptions) -> str | None:
-    """Return the sentence for what a model of English alone cannot do; None where it can."""
-    if options.language not in (AUTO, ENGLISH):
-        return f"The model speaks English only, so that `language={options.language}` needs another one."
-    if options.task is Task.TRANSLATE:
-        return "The model speaks English only, so that `task=translate` needs another one."
-    return None

@@ -18,7 +18,6 @@ def parameters(options: TranscribeOptions, prompt: Prompt, threads: int, languag
     params.entropy_thold, params.logprob_thold = options.entropy_threshold, options.logprob_threshold
     params.no_speech_thold = options.no_speech_threshold
     params.suppress_nst = options.suppress_non_speech
-    params.max_len, params.split_on_word = options.max_segment_chars, options.split_on_word
     # Without them nobody knows which words of a segment lie behind a pause that was cut out.
     params.token_timestamps = True
     params.n_max_text_ctx = prompt.context

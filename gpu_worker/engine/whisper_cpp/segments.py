@@ -57,6 +57,7 @@ class SegmentReader:
             text=word.text,
             probability=round(min(token.probability for token in word.tokens), 4),
             tokens=[token.id for token in word.tokens],
+            pieces=word.pieces,
         )
 
     def _to_seconds(self, at: float) -> float:

@@ -21,10 +21,15 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Grouped(msgspec.Struct):
-    """Tokens that are one word, and its text."""
+    """Tokens that are one word, and the text of each."""
 
     tokens: list[Token]
-    text: str
+    pieces: list[str]
+
+    @property
+    def text(self) -> str:
+        """The word."""
+        return "".join(self.pieces)
 
 
 class Speller:
@@ -45,12 +50,12 @@ class Speller:
             begins = token.piece.startswith(b" ") if self._is_spaced else is_whole
             text = self._decoder.decode(token.piece)
             if not words or (begins and words[-1].text.strip()):
-                words.append(Grouped([], ""))
+                words.append(Grouped([], []))
             words[-1].tokens.append(token)
-            words[-1].text += text
+            words[-1].pieces.append(text)
             is_whole = not self._decoder.getstate()[0]
         if len(words) > 1 and not words[-1].text.strip():
             last = words.pop()
             words[-1].tokens += last.tokens
-            words[-1].text += last.text
+            words[-1].pieces += last.pieces
         return words
