@@ -6,28 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
-
-from tests.speech.measures import Span
 from tests.speech.packages import Missing
+from tests.speech.values import Clip
 from tests.support.ffmpeg import ffmpeg
-
-
-class Clip(msgspec.Struct, frozen=True):
-    """A recording, and what is known of it."""
-
-    path: Path
-    name: str
-    language: str | None
-    """None where nothing is said."""
-    text: str | None
-    """What is said, "" for nothing, None where nobody has written it down."""
-    speech: tuple[Span, ...] = ()
-    """When somebody speaks, in seconds, where that is known."""
-
-    def asked(self, model: str) -> str:
-        """Return the language to ask for. A model of one language is never asked to detect another."""
-        return self.language or ("en" if model.endswith(".en") else "auto")
 
 
 def clips(folder: Path) -> list[Clip]:
@@ -52,8 +33,10 @@ def of_model(found: list[Clip], model: str) -> list[Clip]:
 
 
 def long(folder: Path, seed: int, into: Path) -> list[Clip]:
-    """Make the long recordings of a seed. They are English."""
+    """Make the long recordings of a seed, which are English, if they are not here yet. Raises Missing."""
     texts, made = {clip.name: clip.text or "" for clip in clips(folder)}, into / f"long-{seed}"
+    if not (folder / "long.py").exists():
+        raise Missing(f"There is no long.py in {folder}, which makes the long recordings.")
     if not (made / "timeline.json").exists():
         command = [sys.executable, str(folder / "long.py"), str(made), str(seed)]
         subprocess.run(command, env={**os.environ, "PATH": _path(into)}, check=True)

@@ -133,3 +133,10 @@ def middle_and_worst(values: Sequence[float]) -> tuple[float, float]:
 def same(runs: Sequence[Heard]) -> bool:
     """Whether all runs have the same segments and words, with the same times."""
     return len({(run.segments, run.words) for run in runs}) <= 1
+
+
+def agreement(runs: Sequence[Heard]) -> str:
+    """Return in how far the runs are the same."""
+    if same(runs):
+        return "alike"
+    return "times differ" if len({run.text for run in runs}) == 1 else "text differs"

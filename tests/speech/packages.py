@@ -51,7 +51,7 @@ def _allowed(folder: Path, allowed: set[str]) -> Path | None:
 
 def _download(name: str, lines: str, folder: Path, *, source: bool) -> None:
     kind = ["--no-binary" if source else "--only-binary", name]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download", "--retries=1"]
     with tempfile.TemporaryDirectory() as temporary:
         wanted = Path(temporary) / "wanted.txt"
         wanted.write_text(lines)
@@ -59,4 +59,5 @@ def _download(name: str, lines: str, folder: Path, *, source: bool) -> None:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         said = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr]
-        raise Missing(f"The package {name} cannot be downloaded: {said[-1].strip()}")
+        why = said[-1].removeprefix("ERROR: ").strip()
+        raise Missing(f"The package {name} cannot be downloaded: {why}")

@@ -16,8 +16,8 @@ import msgspec
 from gpu_worker.settings import WorkerSettings
 from tests.speech.measures import Heard, Said
 from tests.speech.packages import FOLDER, RUN_LOCK, Missing, fetch
+from tests.speech.values import BEAM_SIZE
 
-BEAM_SIZE = 5
 LOAD_TIME = re.compile(r"load time = +([\d.]+) ms")
 CMAKE = "cmake/data/bin/cmake"
 VOICE_MODEL = "models/for-tests-silero-v6.2.0-ggml.bin"

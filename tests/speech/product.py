@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 
 from tests.speech.measures import Heard, Said
-from tests.speech.peer import BEAM_SIZE
+from tests.speech.values import BEAM_SIZE
 from tests.support.http import transcribe
 from tests.support.models import load
 from tests.support.system import System
@@ -30,12 +31,19 @@ def running(model: Path, folder: Path) -> Iterator[httpx.Client]:
         system.close()
 
 
-def run(http: httpx.Client, recording: Path, language: str) -> Heard:
+class Run(msgspec.Struct, frozen=True):
+    """What came out, and how long the recording is."""
+
+    heard: Heard
+    audio_secs: float
+
+
+def run(http: httpx.Client, recording: Path, language: str) -> Run:
     """Submit a recording, and return what comes out. Raises RuntimeError where it fails."""
     job = transcribe(http, recording, language=language, beam_size=str(BEAM_SIZE), words="true")
     if job["status"] != "done":
         raise RuntimeError(f"{recording.name}: {job['error']}")
-    return heard(job)
+    return Run(heard(job), job["duration_secs"])
 
 
 def heard(job: dict[str, Any]) -> Heard:

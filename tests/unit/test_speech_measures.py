@@ -2,7 +2,18 @@
 
 import pytest
 
-from tests.speech.measures import Errors, Heard, Said, errors, measure, middle_and_worst, off, same, times
+from tests.speech.measures import (
+    Errors,
+    Heard,
+    Said,
+    agreement,
+    errors,
+    measure,
+    middle_and_worst,
+    off,
+    same,
+    times,
+)
 from tests.speech.packages import SPEECH_LOCK, Missing, hashes, requirement
 from tests.speech.weights import SOURCES
 
@@ -69,6 +80,12 @@ def test_runs_are_the_same_where_all_but_their_duration_is() -> None:
     assert same([one, heard(Said(0, 1, " a"), words=(Said(0, 1, " a"),), secs=9)])
     assert not same([one, one, heard(Said(0, 1, " a"), words=(Said(0, 0.9, " a"),))])
     assert not same([one, heard(Said(0, 1, " b"), words=(Said(0, 1, " a"),))])
+
+
+def test_runs_that_differ_say_in_what() -> None:
+    one = heard(Said(0, 1, " a"))
+    others = (one, heard(Said(0, 2, " a")), heard(Said(0, 1, " b")))
+    assert [agreement([one, other]) for other in others] == ["alike", "times differ", "text differs"]
 
 
 def test_the_lock_names_every_package_of_weights_with_its_hashes() -> None:
