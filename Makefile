@@ -6,11 +6,12 @@ AUDIO ?=
 
 .DEFAULT_GOAL := help
 MINUTES ?= 60
-.PHONY: help setup dev run test slow fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks voice-model lock clean
+.PHONY: help setup dev run test slow fuzz faults mutants soak check generate cuda-wheel docker-test bench bench-webhooks speech speech-short voice-model lock clean
 
 help:
 	@echo "make run [MODEL=demo|base.en|large-v3|...|path/to/file.bin] [AUDIO=file]   start everything on port 8080 (or transcribe one file)"
 	@echo "make setup | test | slow | fuzz | faults [ONLY=...] | mutants | soak MINUTES=60 | check | bench | bench-webhooks"
+	@echo "make speech | speech-short SPEECH_DIR=folder                  words and times of real speech, beside whisper-cli"
 	@echo "make cuda-wheel | docker-test | generate | lock | clean"
 
 # Each marker is as new as the lock file that it was installed from. pip runs with --no-deps, because the lock is complete.
@@ -88,6 +89,15 @@ bench: dev
 # What a healthy webhook receiver notices of dead, slow and absent ones: docs/evidence/webhooks.md.
 bench-webhooks: dev
 	$(BIN)/python -m benchmarks.webhooks --write
+
+# Real speech, Whisper's own weights from packages, and whisper-cli beside the product: docs/evidence/speech.md. An hour or more; the short
+# form takes four minutes and only prints. SPEECH_DIR is a folder with clips, a refs.json and a long.py.
+SPEECH_DIR ?=
+speech: dev
+	@$(if $(SPEECH_DIR),$(BIN)/python -m tests.speech "$(SPEECH_DIR)",echo "make speech SPEECH_DIR=folder: which folder has the speech?"; exit 2)
+
+speech-short: dev
+	@$(if $(SPEECH_DIR),$(BIN)/python -m tests.speech "$(SPEECH_DIR)" --short,echo "make speech-short SPEECH_DIR=folder: which folder has the speech?"; exit 2)
 
 # Writes the voice detector's model again, from the package that carries it, by the hash in its README.
 voice-model: setup
