@@ -45,6 +45,7 @@ def test_nothing_is_heard_where_nothing_is_said() -> None:
     music = Clip(path=Path("m"), name="music", language=None, text="")
     [wrong] = complaints([measured(heard(" Thank you."), clip=music)])
     assert "nothing is said" in wrong
+    assert complaints([measured(heard(" (upbeat music)"), clip=music)]) == []
 
 
 def test_times_must_be_near_speech() -> None:
