@@ -14,6 +14,8 @@ from gpu_worker.pcm import SAMPLE_RATE
 
 WINDOW = 512
 """Samples per speech probability: 32 ms, what Silero VAD gives at 16 kHz."""
+FAINT_BY_FLOOR = 5.0
+"""A soft beginning stands out from what the detector says of this recording's noise by this factor."""
 Span = tuple[int, int]
 """(first sample, sample behind the last)."""
 
@@ -109,7 +111,7 @@ def speech_spans(activity: NDArray[np.float32], samples: int, settings: PlanSett
     sure = runs(activity, settings)
     for (first, last), (soft, _) in zip(sure, with_beginnings(sure, activity, settings), strict=True):
         start, end = first * WINDOW, min(last * WINDOW, samples)
-        if end - start < shortest:
+        if end - soft * WINDOW < shortest:
             continue
         joins = bool(spans) and start - (spans[-1][1] - pad) <= pause
         begin = max(0, min(start - pad, soft * WINDOW - least))
@@ -131,7 +133,10 @@ def with_beginnings(sure: list[Span], activity: NDArray[np.float32], settings: P
 
     A run begins earlier by `reach_secs` at the most, and by no more than a third of the pause before it.
     """
-    faint, reach = activity >= settings.faint, int(settings.reach_secs * SAMPLE_RATE) // WINDOW
+    quiet = activity[activity < settings.silence]
+    floor = float(np.median(quiet)) if quiet.size else 0.0
+    faint = activity >= max(settings.faint, FAINT_BY_FLOOR * floor)
+    reach = int(settings.reach_secs * SAMPLE_RATE) // WINDOW
     found: list[Span] = []
     for number, (first, last) in enumerate(sure):
         pause = (first - sure[number - 1][1]) // 3 if number else first

@@ -294,7 +294,9 @@ def test_a_coded_body_is_told_to_come_without_a_coding(gateway: Gateway) -> None
 @pytest.mark.parametrize("length", [(b"Content-Length", b"100"), (b"Transfer-Encoding", b"chunked")])
 def test_an_upload_that_is_cut_is_told_so(gateway: Gateway, kind: bytes, length: tuple[bytes, bytes]) -> None:
     """The client has promised more, writes no more, and still listens."""
-    sent = request("/jobs", "POST", [(b"Content-Type", kind), length], b"7\r\n--xyz\r\n\r\n")
+    begun = b'--xyz\r\nContent-Disposition: form-data; name="audio"; filename="a.mp3"\r\n\r\nabc'
+    body = begun if length[0] == b"Content-Length" else b"%x\r\n%s\r\n" % (len(begun), begun)
+    sent = request("/jobs", "POST", [(b"Content-Type", kind), length], body)
     with socket.create_connection(("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))) as client:
         client.settimeout(PATIENCE_SECS)
         client.sendall(sent)
