@@ -90,7 +90,7 @@ bench: dev
 bench-webhooks: dev
 	$(BIN)/python -m benchmarks.webhooks --write
 
-# Real speech, Whisper's own weights from packages, and whisper-cli beside the product: docs/evidence/speech.md. An hour or more; the short
+# Real speech, Whisper's own weights from packages, and whisper-cli beside the product: docs/evidence/speech.md. Three quarters of an hour; the short
 # form takes four minutes and only prints. SPEECH_DIR is a folder with clips, a refs.json and a long.py.
 SPEECH_DIR ?=
 speech: dev

@@ -1,7 +1,7 @@
 """Measure real speech with Whisper's own weights: `python -m tests.speech FOLDER [--short]`, which is `make speech SPEECH_DIR=FOLDER`.
 
 FOLDER has clips, a refs.json and a long.py. All of it goes through the product and through whisper-cli with base and tiny.en, which
-takes an hour or more, and docs/evidence/speech.md is written. `--short` measures five clips and one long recording with tiny.en, and only
+takes three quarters of an hour, and docs/evidence/speech.md is written. `--short` measures five clips and one long recording with tiny.en, and only
 prints. The exit status is 1 where the product does what it must not do, and 2 where something is missing.
 """
 
@@ -20,8 +20,6 @@ from tests.speech.values import Measured
 
 FILE = ROOT / "docs" / "evidence" / "speech.md"
 SEEDS = (1, 2, 3)
-PAUSES = "two-sentences.flac"
-"""The long recording in which almost nobody speaks, so that it is soon transcribed."""
 
 
 def orders(folder: Path, *, full: bool) -> Iterator[Orders]:
@@ -33,7 +31,7 @@ def orders(folder: Path, *, full: bool) -> Iterator[Orders]:
             mine = [*clips.of_model(found, model), *joined]
             yield Orders(model=model, file=weights.model(model), clips=mine, full=True)
     else:
-        joined = [clip for clip in clips.long(folder, SEEDS[0], FOLDER) if clip.path.name == PAUSES]
+        joined = [clip for clip in clips.long(folder, SEEDS[0], FOLDER) if clip.path.name == clips.PAUSES]
         mine = [*clips.short(found), *joined]
         yield Orders(model="tiny.en", file=weights.model("tiny.en"), clips=mine, full=False)
 

@@ -11,6 +11,10 @@ from tests.speech.values import Clip
 from tests.support.ffmpeg import ffmpeg
 
 
+PAUSES = "two-sentences.flac"
+"""The long recording in which almost nobody speaks. Its seeds differ in the noise."""
+
+
 def clips(folder: Path) -> list[Clip]:
     """Return the clips of a folder. Raises Missing."""
     if not (folder / "refs.json").exists():
@@ -48,6 +52,7 @@ def long(folder: Path, seed: int, into: Path) -> list[Clip]:
             language="en",
             text=" ".join(texts[clip] for _, _, clip in spoken),
             speech=tuple((start, end) for start, end, _ in spoken),
+            is_twin=name == PAUSES and seed > 1,
         )
         for name, spoken in timeline.items()
     ]

@@ -28,7 +28,8 @@ def measured(orders: Orders, peer: Peer, folder: Path) -> Iterator[Measured]:
     peers, languages = list[dict[str, Heard]](), list[dict[str, str]]()
     for clip in orders.clips:
         wav, asked = as_wav(clip.path, folder), clip.asked(orders.model)
-        wanted = (CLI, CLI_VAD) if orders.full else (CLI_VAD if clip.speech else CLI,)
+        both = orders.full and not clip.is_twin
+        wanted = (CLI, CLI_VAD) if both else (CLI_VAD if clip.speech else CLI,)
         peers.append({name: peer.transcribe(orders.file, wav, asked, vad=name == CLI_VAD) for name in wanted})
         detects = multilingual and not clip.speech
         languages.append({CLI: peer.transcribe(orders.file, wav, "auto").language} if detects else {})

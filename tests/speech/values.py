@@ -23,6 +23,8 @@ class Clip(msgspec.Struct, frozen=True):
     """What is said, "" for nothing, None where nobody has written it down."""
     speech: tuple[Span, ...] = ()
     """When somebody speaks, in seconds, where that is known."""
+    is_twin: bool = False
+    """Whether it is like another one that whisper-cli gets without voice detection, which takes minutes for noise."""
 
     def asked(self, model: str) -> str:
         """Return the language to ask for. A model of one language is never asked to detect another."""
