@@ -10,7 +10,6 @@ from tests.speech.packages import Missing
 from tests.speech.values import Clip
 from tests.support.ffmpeg import ffmpeg
 
-
 PAUSES = "two-sentences.flac"
 """The long recording in which almost nobody speaks. Its seeds differ in the noise."""
 
