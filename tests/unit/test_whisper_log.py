@@ -23,3 +23,13 @@ def test_the_backend_is_the_one_that_computes(lines: list[str], name: str) -> No
     for line in lines:
         log(2, line)
     assert log.backend_name() == name
+
+
+def test_a_state_that_falls_back_to_the_cpu_is_seen() -> None:
+    """whisper.cpp says nothing then."""
+    log = WhisperLog()
+    for line in (DEVICE, USED):
+        log(2, line)
+    log.expect_backend()
+    log(2, "whisper_backend_init_gpu: no GPU found\n")
+    assert log.backend_name() == "cpu"

@@ -71,16 +71,18 @@ class WhisperEngine:
         self._state: State | None = None
         """The state of the next call. It is made while nobody waits for it."""
         self._warm_up(load.beam_size)
+        self._backend = self._log.backend_name()
         self.prepare()
 
     @property
     def backend(self) -> str:
         """See Engine.backend."""
-        return self._log.backend_name()
+        return self._backend
 
     def prepare(self) -> None:
         """See Engine.prepare."""
         if self._state is None:
+            self._log.expect_backend()
             try:
                 self._state = State(self._context)
             except NoMemoryForState:
@@ -103,6 +105,9 @@ class WhisperEngine:
         state, self._state = self._state, None
         if state is None:
             return Rejected(reason=reason(NO_MEMORY), fatal=True)
+        if (now := self._log.backend_name()) != self._backend:
+            # Each state opens its backends, and whisper.cpp falls back to the CPU without an error.
+            return Rejected(reason=f"a state was made on {now} instead of {self._backend}", fatal=True)
         ended = self._call(state, job, audio, reply, is_aborted)
         self._ended_at = time.monotonic()
         if isinstance(ended, Finished):
@@ -186,6 +191,7 @@ class WhisperEngine:
         silence = np.zeros(WARM_UP_SECS * SAMPLE_RATE, np.float32)
         for temperature in WARM_UP_TEMPERATURES:
             options = TranscribeOptions(language=ENGLISH, beam_size=beam_size, temperature=temperature)
+            self._log.expect_backend()
             try:
                 state = State(self._context)
             except NoMemoryForState as error:
