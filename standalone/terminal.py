@@ -1,5 +1,6 @@
 """What a person sees in the terminal: progress bars, live segments, the transcript."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,10 @@ LOG_STEPS = 20
 """How many lines a download writes where stderr is no terminal."""
 
 
+AGAIN_SECS = 0.5
+"""How soon a Ctrl-C that nobody has heard is repeated."""
+
+
 class Download:
     """The progress bar of a download, as a context manager."""
 
@@ -85,13 +90,25 @@ class Download:
         self._progress = Progress(*columns, console=screen)
         self._bar = self._progress.add_task(f"model {name}", total=None, visible=False)
         self._name, self._step = name, 0
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Download":
+        self._handlers = {
+            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGALRM)
+        }
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         self._progress.stop()
+
+    def _interrupt(self, *_: object) -> None:
+        """Raise KeyboardInterrupt until it is heard: where it is raised inside a destructor, Python ignores it."""
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECS)
+        raise KeyboardInterrupt
 
     def report(self, done: int, total: int | None) -> None:
         """Show the bytes so far and in all; None where the total is not known."""
