@@ -108,7 +108,7 @@ class EngineProcess:
         `call` of `job` is filled in here. A caller that stops iterating before the end must call `give_up`. There may be
         one call at a time.
         """
-        if self._busy:
+        if self._busy and self.alive:
             raise RuntimeError("the engine is in a call already")
         self._call += 1
         self._busy = True

@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 
 MOST_CALLS = 4
 """Calls of the engine for one piece: each but the first is for voice that the one before has left out."""
+GIVE_UP_SECS = 60.0
+"""How long an engine may take to end a call that is made again: an abort is seen when a window is encoded, seconds later on a slow CPU.
+
+A job that must give up does not wait for that.
+"""
 Publish = Callable[[Segment], Awaitable[None]]
 """What is done with a segment that is found. Raises Differs."""
 Report = Callable[[Stretch, float], Awaitable[None]]
@@ -76,6 +81,8 @@ class Listening:
             async with self._aborting_when_stopped(engine):
                 try:
                     ended = await self._listen(engine, piece, heard, progress, hear, may_stop=calls_left > 0)
+                    if not isinstance(ended, Finished):
+                        await engine.give_up(GIVE_UP_SECS)
                 except EngineFailure as error:
                     # It ignored the abort, and was killed for that.
                     if self._stop.is_set():
@@ -83,7 +90,6 @@ class Listening:
                     raise
             if isinstance(ended, Finished):
                 return ended
-            await engine.give_up(self._grace_secs)
             log.info("job %s: again from %.1f s, where voice was left out", self._id, ended)
             piece = msgspec.structs.replace(piece, stretch=stretches.after(piece.stretch, ended))
         raise EngineRefused("The engine leaves out something in every call.")

@@ -23,7 +23,7 @@ from gpu_worker.audio.stretches import Stretch
 from gpu_worker.engine.process import EngineProcess
 from gpu_worker.engine.protocol import Finished
 from gpu_worker.job.claim import Claim
-from gpu_worker.job.listening import Listening
+from gpu_worker.job.listening import GIVE_UP_SECS, Listening
 from gpu_worker.job.segments import Differs, Published, in_order_of_time
 from gpu_worker.job.storage import JobStorage
 from gpu_worker.pcm import SAMPLE_RATE
@@ -45,7 +45,6 @@ class Transcription:
             raise RuntimeError("the job is not claimed")
         self._record = record = claim.record
         self._plan, self._records, self._log = plan, storage.records, storage.events
-        self._grace_secs = abort_grace_secs
         self._segments = list(claim.segments)
         self._last_seq = claim.last_seq
         self._percent = record.progress
@@ -96,7 +95,7 @@ class Transcription:
                 await self._publish_new(published, segment)
         except Differs:
             log.info("job %s: another engine has begun this stretch", self._record.id)
-            await engine.give_up(self._grace_secs)
+            await engine.give_up(GIVE_UP_SECS)
             return await self._rest(engine, portion)
         return finished
 

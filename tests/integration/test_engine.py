@@ -337,3 +337,18 @@ async def main():
     await asyncio.sleep(60)
 uvloop.run(main())
 """
+
+
+async def test_a_call_can_be_given_up_and_made_again(demo_model: Path, tmp_path: Path) -> None:
+    """As where a segment leaves voice out: the caller reads no more of the call, and begins another one."""
+    path, samples = await pcm_of("long.ogg", tmp_path)
+    engine = await EngineProcess.start(REAL, 60)
+    await engine.load(load(demo_model), 60)
+    whole = text(await run(engine, order(path, samples)))
+    async for reply in engine.transcribe(order(path, samples)):
+        if isinstance(reply, SegmentFound):
+            break
+    await engine.give_up(60)
+    assert engine.alive
+    assert text(await run(engine, order(path, samples))) == whole
+    await engine.stop()

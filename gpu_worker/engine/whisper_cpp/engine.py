@@ -70,7 +70,8 @@ class WhisperEngine:
         self._is_multilingual = bool(capi.lib.whisper_is_multilingual(self._context))
         self._state: State | None = None
         """The state of the next call. It is made while nobody waits for it."""
-        self._warm_up(load.beam_size)
+        self._beam_size = load.beam_size
+        self._warm_up()
         self._backend = self._log.backend_name()
         self.prepare()
 
@@ -82,12 +83,23 @@ class WhisperEngine:
     def prepare(self) -> None:
         """See Engine.prepare."""
         if self._state is None:
-            self._log.expect_backend()
             try:
-                self._state = State(self._context)
+                self._state = self._grown()
             except NoMemoryForState:
                 # The next call tries again, and tells its caller.
                 sys.stderr.write("there is no memory for the next state\n")
+
+    def _grown(self) -> State:
+        """Return a new state with the memory of the widest beam. Raises NoMemoryForState."""
+        self._log.expect_backend()
+        state = State(self._context)
+        if (code := state.grow(self._beam_size, self._threads)) in FATAL:
+            # whisper.cpp has freed it.
+            raise NoMemoryForState
+        if code != 0:
+            state.close()
+            raise NoMemoryForState
+        return state
 
     def transcribe(
         self,
@@ -156,8 +168,7 @@ class WhisperEngine:
         if audio.size < MIN_SAMPLES:
             audio = np.pad(audio, (0, MIN_SAMPLES - audio.size))
         language = options.language if self._is_multilingual else ENGLISH
-        if prompt.said:
-            state.remember(parameters(options, prompt, self._threads, ENGLISH), prompt.said)
+        state.remember(parameters(options, prompt, self._threads, ENGLISH), prompt.said)
         params = parameters(options, prompt, self._threads, language)
         if watch is not None:
             watch.install(params)
@@ -186,14 +197,13 @@ class WhisperEngine:
             return options.language, None
         return self._log.detected if self._log.detected is not None else (state.language, None)
 
-    def _warm_up(self, beam_size: int) -> None:
+    def _warm_up(self) -> None:
         """Allocate the most memory that any job can need: it grows with the first full-width beam and its fallback."""
         silence = np.zeros(WARM_UP_SECS * SAMPLE_RATE, np.float32)
         for temperature in WARM_UP_TEMPERATURES:
-            options = TranscribeOptions(language=ENGLISH, beam_size=beam_size, temperature=temperature)
-            self._log.expect_backend()
+            options = TranscribeOptions(language=ENGLISH, beam_size=self._beam_size, temperature=temperature)
             try:
-                state = State(self._context)
+                state = self._grown()
             except NoMemoryForState as error:
                 raise CannotOpen(reason(NO_MEMORY)) from error
             if (code := self._run(state, options, Prompt([], [], 0), silence, None)) != 0:
