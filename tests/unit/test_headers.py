@@ -150,6 +150,13 @@ def test_what_ffmpeg_can_read_is_left_as_it_is(data: bytes) -> None:
     assert headers.with_sizes(data, len(data)) == data
 
 
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_header_that_ends_with_its_last_chunk(cut: int) -> None:
+    for whole in (aiff(0, 0), wave64(0, 0)):
+        head = whole[: whole.rindex(SOUND) - cut]
+        headers.with_sizes(head, len(head))
+
+
 MARKS = (
     b"RIFF\0\0\0\0WAVE",
     b"RF64\0\0\0\0WAVE",

@@ -127,11 +127,13 @@ def with_sizes(head: bytes, file_size: int) -> bytes:
     if head[:8] == b"FORM\0\0\0\0" and _is_iff(head):
         at = head.find(b"SSND")
         if at >= 0:
-            whole, sound = (struct.pack(">I", min(file_size - begin, 0x7FFF_FFFF)) for begin in (8, at + 8))
+            whole, sound = (
+                struct.pack(">I", max(0, min(file_size - begin, 0x7FFF_FFFF))) for begin in (8, at + 8)
+            )
             return head[:4] + whole + head[8 : at + 4] + sound + head[at + 8 :]
     if head[:16] == W64:
         at = head.find(W64_DATA)
         size = int.from_bytes(head[at + 16 : at + 24], "little")
         if at >= 0 and (size <= W64_CHUNK_HEAD_BYTES or size >= WIDE_PLACEHOLDER_BYTES):
-            return head[: at + 16] + struct.pack("<Q", file_size - at) + head[at + 24 :]
+            return head[: at + 16] + struct.pack("<Q", max(0, file_size - at)) + head[at + 24 :]
     return head
